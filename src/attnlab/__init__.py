@@ -1,0 +1,1 @@
+"""attnlab: an experiment template with an ablation grid for efficient visual attention."""

@@ -1,0 +1,88 @@
+"""Parts that every backbone shares: drop path, the MLP and the pre-norm block."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnlab.operators.base import TokenMixer
+
+
+class DropPath(nn.Module):
+    """Drops a residual branch per sample (stochastic depth, Huang et al. 2016).
+
+    Args:
+        rate: Probability of dropping, in [0, 1). Survivors are divided by ``1 - rate``.
+
+    Raises:
+        ValueError: `rate` lies outside [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"{rate=} must lie in [0, 1)")
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+        """Return `x` with whole samples zeroed in training, unchanged in evaluation."""
+        if self.rate == 0 or not self.training:
+            return x
+        keep = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+        return x * keep.bernoulli_(1 - self.rate).div_(1 - self.rate)
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f"rate={self.rate}"
+
+
+class Mlp(nn.Sequential):
+    """Token-wise MLP: linear, GELU, linear.
+
+    Args:
+        dim: Channels in and out.
+        ratio: Width of the hidden layer over `dim`.
+        gelu: ``tanh`` for the tanh approximation, ``none`` for the exact function.
+    """
+
+    def __init__(self, dim: int, ratio: float = 4.0, gelu: str = "none") -> None:
+        hidden = int(dim * ratio)
+        super().__init__(
+            nn.Linear(dim, hidden), nn.GELU(approximate=gelu), nn.Linear(hidden, dim)
+        )
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: ``y = s(x) + drop(mix(norm(x)))``, ``y + drop(mlp(norm(y)))``.
+
+    With a `skip` (a strided projection, QnA's down-sampling block) s is that projection of the
+    un-normalised input and the mixing branch is never dropped; otherwise s is the identity.
+
+    Args:
+        mixer: The token mixer; its `out_dim` is the width of the block's output.
+        drop_path: Rate of stochastic depth.
+        mlp_ratio: Width of the MLP's hidden layer over the block's width.
+        gelu: GELU form, see `Mlp`.
+        skip: Projection of the skip branch, channels last, or None for the identity.
+    """
+
+    def __init__(
+        self,
+        mixer: TokenMixer,
+        drop_path: float = 0.0,
+        mlp_ratio: float = 4.0,
+        gelu: str = "none",
+        skip: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(mixer.dim, eps=1e-6)
+        self.mixer = mixer
+        self.norm2 = nn.LayerNorm(mixer.out_dim, eps=1e-6)
+        self.mlp = Mlp(mixer.out_dim, mlp_ratio, gelu)
+        self.skip = nn.Identity() if skip is None else skip
+        self.mix_drop = DropPath(drop_path if skip is None else 0.0)
+        self.mlp_drop = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
+        """Mix tokens, then channels."""
+        x = self.skip(x) + self.mix_drop(self.mixer(self.norm1(x)))
+        return x + self.mlp_drop(self.mlp(self.norm2(x)))

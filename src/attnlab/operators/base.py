@@ -1,0 +1,85 @@
+"""The operator contract: the one thing every token mixer, backbone and study agrees on."""
+
+import math
+from typing import ClassVar, Protocol
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Grid = tuple[int, ...]
+
+
+class TokenMixer(nn.Module):
+    """Mixes the tokens of a grid: ``[B, *grid, dim]`` to ``[B, *out_grid(grid), out_dim]``.
+
+    A grid is (H, W) for images or (T, H, W) for video. Output token ``i`` sits on input token
+    ``stride * i``, so every axis of ``n`` tokens leaves ``ceil(n / stride)``. An operator must
+    accept any grid at call time; `grid` only sizes what it learns per position.
+
+    Constructors of all operators start with ``(dim, heads, grid, stride=1, *, out_dim=None, ...)``
+    (see `MixerFactory`), so that a backbone can build any of them without knowing which.
+
+    Args:
+        dim: Channels in.
+        heads: Attention heads; must divide `out_dim`.
+        grid: Size of the token grid, (H, W) or (T, H, W), in tokens.
+        stride: Step between output tokens, the same on every axis.
+        out_dim: Channels out; `dim` when None.
+
+    Raises:
+        ValueError: A size is not positive, the grid is not 2-D or 3-D, or `heads` does not
+            divide `out_dim`.
+    """
+
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset()
+    """Names of this module's own parameters that weight decay must spare."""
+
+    def __init__(
+        self, dim: int, heads: int, grid: Grid, stride: int = 1, *, out_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        out_dim = dim if out_dim is None else out_dim
+        for name, value in (("dim", dim), ("heads", heads), ("stride", stride)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if len(grid) not in (2, 3) or min(grid) < 1:
+            raise ValueError(f"{grid=} must be (H, W) or (T, H, W), each at least 1")
+        if out_dim < 1 or out_dim % heads:
+            raise ValueError(f"{out_dim=} must be a positive multiple of {heads=}")
+        self.dim = dim
+        self.heads = heads
+        self.grid = tuple(grid)
+        self.stride = stride
+        self.out_dim = out_dim
+
+    def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
+        """Mix the tokens by the fast form of the operator."""
+        raise NotImplementedError
+
+    def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
+        """Compute what `forward` computes, by the defining sums, slowly and legibly."""
+        raise NotImplementedError
+
+    def out_grid(self, grid: Grid) -> Grid:
+        """Return the grid of the output tokens for an input of `grid` tokens."""
+        return tuple(math.ceil(size / self.stride) for size in grid)
+
+    def uncounted_flops(self, grid: Grid) -> int:
+        """Return the forward FLOPs per sample that `torch.utils.flop_counter` cannot see.
+
+        The counter knows matrix products, convolutions and fused attention; FFTs are added here.
+        """
+        return 0
+
+    def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
+        """Return what the operator has learnt per relative or absolute position, as pictures."""
+        return {}
+
+
+class MixerFactory(Protocol):
+    """Builds a `TokenMixer` for one place in a network; every operator class is one."""
+
+    def __call__(
+        self, dim: int, heads: int, grid: Grid, stride: int = 1, *, out_dim: int | None = None
+    ) -> TokenMixer:
+        """Return a mixer from `dim` to `out_dim` channels on `grid`."""

@@ -1,0 +1,139 @@
+"""The law book: what every operator obeys, whatever it computes.
+
+A test class of an operator inherits `OperatorLaws` and lists its `variants`: name -> a factory
+that builds the mixer from ``(dim, heads, grid, stride=1, *, out_dim=None)``. Sizes are distinct
+primes, so that a swapped axis cannot pass unseen.
+"""
+
+import copy
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnlab.operators.base import MixerFactory, TokenMixer
+
+DIM, HEADS = 12, 3
+GRIDS_2D = [(7, 5), (1, 11)]
+GRID_3D = (3, 5, 2)
+
+
+def build(make: MixerFactory, grid: tuple[int, ...], stride: int = 1, **kwargs) -> TokenMixer:
+    """Build a mixer whose parameters are all away from their (often zero) initial values."""
+    torch.manual_seed(17)
+    mixer = make(DIM, HEADS, grid, stride, **kwargs)
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return mixer.double().eval()
+
+
+def tokens(grid: tuple[int, ...], batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(23)
+    return torch.randn(batch, *grid, DIM, generator=generator, dtype=torch.float64)
+
+
+def gradients(function, mixer: TokenMixer, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the output and d sum(out * g) for the input and every parameter."""
+    x = x.clone().requires_grad_()
+    out = function(x)
+    cotangent = torch.randn(
+        out.shape, generator=torch.Generator().manual_seed(29), dtype=torch.float64
+    ).to(out.dtype)
+    named = {"input": x, **dict(mixer.named_parameters())}
+    grads = torch.autograd.grad(out, list(named.values()), cotangent, allow_unused=True)
+    return out.detach(), {
+        name: torch.zeros_like(named[name]) if grad is None else grad
+        for name, grad in zip(named, grads, strict=True)
+    }
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Compare by the largest error relative to the largest expected value."""
+    scale = expected.abs().max().clamp_min(1e-30)
+    error = ((actual - expected).abs().max() / scale).item()
+    assert error <= tolerance, f"{what}: relative error {error:.2e} > {tolerance:.0e}"
+
+
+class OperatorLaws:
+    """Inherit, list the variants, and every law is a test."""
+
+    variants: ClassVar[dict[str, MixerFactory]] = {}
+    grids: ClassVar[list[tuple[int, ...]]] = [*GRIDS_2D, GRID_3D]
+    strides: ClassVar[list[int]] = [1, 2, 3]
+
+    def test_shape_on_prime_sizes(self, make: MixerFactory) -> None:
+        for grid in self.grids:
+            for stride in self.strides:
+                mixer = make(DIM, HEADS, grid, stride, out_dim=2 * DIM)
+                out = mixer(torch.randn(2, *grid, DIM))
+                assert out.shape == (2, *(-(-n // stride) for n in grid), 2 * DIM)
+
+    def test_parity_with_reference_in_output_and_every_gradient(self, make: MixerFactory) -> None:
+        for grid in self.grids:
+            for stride in self.strides:
+                mixer, x = build(make, grid, stride), tokens(grid)
+                expected, expected_grads = gradients(mixer.reference, mixer, x)
+                actual, grads = gradients(mixer, mixer, x)
+                assert expected.abs().max() > 0
+                assert_close(actual, expected, 1e-10, f"output on {grid} / {stride}")
+                for name, grad in grads.items():
+                    assert_close(grad, expected_grads[name], 1e-9, f"d{name} on {grid} / {stride}")
+
+    def test_no_leak_between_samples(self, make: MixerFactory) -> None:
+        mixer, x = build(make, self.grids[0]), tokens(self.grids[0], batch=3)
+        other = x.clone()
+        other[1] = 100 * torch.randn_like(other[1])
+        assert torch.equal(mixer(x)[[0, 2]], mixer(other)[[0, 2]])
+
+    def test_finite_under_bfloat16_autocast(self, make: MixerFactory) -> None:
+        mixer = build(make, self.grids[0]).float()
+        x = tokens(self.grids[0]).float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = mixer(x)
+        out.float().square().sum().backward()
+        exact = mixer(x.detach())
+        assert_close(out.float(), exact, 0.1, "bfloat16 autocast")
+        for name, value in {"input": x, **dict(mixer.named_parameters())}.items():
+            assert value.grad is not None and value.grad.isfinite().all(), name
+
+    def test_deterministic(self, make: MixerFactory) -> None:
+        mixer, x = build(make, self.grids[0]), tokens(self.grids[0])
+        (out, grads), (again, grads_again) = (gradients(mixer, mixer, x) for _ in range(2))
+        assert torch.equal(out, again)
+        assert all(torch.equal(grads[name], grads_again[name]) for name in grads)
+
+    def test_every_parameter_gets_gradient(self, make: MixerFactory) -> None:
+        torch.manual_seed(3)
+        mixer = make(DIM, HEADS, self.grids[0]).double()  # as initialised, as training starts
+        _, grads = gradients(mixer, mixer, tokens(self.grids[0]))
+        idle = [name for name, grad in grads.items() if not grad.abs().max() > 0]
+        assert not idle
+
+    def test_state_dict_round_trip(self, make: MixerFactory) -> None:
+        mixer, x = build(make, self.grids[0]), tokens(self.grids[0])
+        fresh = make(DIM, HEADS, self.grids[0]).double().eval()
+        fresh.load_state_dict(copy.deepcopy(mixer.state_dict()), strict=True)
+        assert torch.equal(fresh(x), mixer(x))
+
+    def test_no_weight_decay_names_own_parameters(self, make: MixerFactory) -> None:
+        mixer = make(DIM, HEADS, self.grids[0])
+        own = {name for name, _ in mixer.named_parameters()}
+        # A switched-off option may leave a listed parameter out, but not all of them.
+        assert not mixer.no_weight_decay or mixer.no_weight_decay & own
+
+    def test_accepts_another_grid_than_it_was_built_for(self, make: MixerFactory) -> None:
+        mixer = build(make, self.grids[0])
+        other = tuple(n + 2 for n in self.grids[0])
+        out = mixer(tokens(other))
+        assert out.shape == (2, *other, DIM)
+        assert out.isfinite().all()
+
+    def test_rejects_bad_sizes(self, make: MixerFactory) -> None:
+        with pytest.raises(ValueError, match="heads=5"):
+            make(DIM, 5, self.grids[0])
+        with pytest.raises(ValueError, match="grid="):
+            make(DIM, HEADS, (4,))
+        with pytest.raises(ValueError, match="stride=0"):
+            make(DIM, HEADS, self.grids[0], 0)
