@@ -46,9 +46,7 @@ class Mlp(nn.Sequential):
 
     def __init__(self, dim: int, ratio: float = 4.0, gelu: str = "none") -> None:
         hidden = int(dim * ratio)
-        super().__init__(
-            nn.Linear(dim, hidden), nn.GELU(approximate=gelu), nn.Linear(hidden, dim)
-        )
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate=gelu), nn.Linear(hidden, dim))
 
 
 class Block(nn.Module):
