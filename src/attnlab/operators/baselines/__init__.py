@@ -1,0 +1,5 @@
+"""Operators from the literature that LiSA and QnA are compared with."""
+
+from attnlab.operators.baselines.window_attention import WindowAttention
+
+__all__ = ["WindowAttention"]
