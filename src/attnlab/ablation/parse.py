@@ -1,0 +1,207 @@
+"""Reading `ablations.yaml`; whatever the schema does not allow is an error of one line."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from attnlab.ablation import strict_yaml
+from attnlab.ablation.errors import UserError, show, unknown
+from attnlab.ablation.schema import DRIVER_KEYS, Ablations, Axis, Label, Profile, Study
+
+
+def load(path: Path) -> Ablations:
+    """Read and check a file of ablations.
+
+    Raises:
+        UserError: The file breaks the schema; the message is one line that names the place, the
+            value and what is allowed.
+    """
+    try:
+        root = _section("the file", strict_yaml.load(path), ("profiles", "studies"))
+        profiles = _named("profiles", root["profiles"])
+        studies = _named("studies", root["studies"])
+        return Ablations(
+            path,
+            {name: _profile(name, node, path.parent) for name, node in profiles.items()},
+            {name: _study(name, node) for name, node in studies.items()},
+        )
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _section(
+    where: str, node: object, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return `node` as a mapping that has all `required` keys and none beyond the `optional`."""
+    if not isinstance(node, dict):
+        raise UserError(f"{where} must be a mapping, not {show(node)}")
+    for key in node:
+        if key not in required + optional:
+            raise UserError(f"{where}: {unknown('key', key, required + optional)}")
+    for key in required:
+        if key not in node:
+            raise UserError(f"{where}: key {key!r} is missing")
+    return node
+
+
+def _named(where: str, node: object) -> dict[str, Any]:
+    """Return a mapping whose keys can be names of directories."""
+    if not isinstance(node, dict) or not node:
+        raise UserError(f"{where} must be a mapping with at least one entry, not {show(node)}")
+    for name in node:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+            raise UserError(f"{where}: {show(name)} is no name; use letters, digits and _ . + -")
+    return node
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where} must be a text, not {show(value)}")
+    return value.strip()
+
+
+def _count(where: str, value: object, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise UserError(f"{where} must be an integer of at least {least}, not {show(value)}")
+    return value
+
+
+def _profile(name: str, node: object, folder: Path) -> Profile:
+    where = f"profile {name}"
+    optional = ("overrides", "threads_per_cell", "gpus_per_cell")
+    node = _section(where, node, ("about", "bases", "minutes_per_cell"), optional)
+    minutes = node["minutes_per_cell"]
+    if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
+        raise UserError(f"{where}: minutes_per_cell must be positive, not {show(minutes)}")
+    bases = _named(f"{where}: bases", node["bases"])
+    return Profile(
+        name=name,
+        about=_text(f"{where}: about", node["about"]),
+        bases={key: folder / _text(f"{where}: base {key}", path) for key, path in bases.items()},
+        overrides=_overrides(f"{where}: overrides", node.get("overrides", {})),
+        threads_per_cell=_count(f"{where}: threads_per_cell", node.get("threads_per_cell", 1), 1),
+        gpus_per_cell=_count(f"{where}: gpus_per_cell", node.get("gpus_per_cell", 0), 0),
+        minutes_per_cell=float(minutes),
+    )
+
+
+def _study(name: str, node: object) -> Study:
+    where = f"study {name}"
+    required = ("question", "base", "axes", "baseline", "seeds", "metric")
+    node = _section(where, node, required, ("overrides", "direction"))
+    axes = tuple(
+        _axis(f"{where}, axis {key}", key, axis)
+        for key, axis in _named(f"{where}: axes", node["axes"]).items()
+    )
+    metric = _text(f"{where}: metric", node["metric"])
+    if not re.fullmatch(r"(train|val|test|perf|model|diag)/[\w/]+", metric):
+        raise UserError(f"{where}: metric {metric!r} is none; write it like 'test/top1'")
+    direction = node.get("direction", "maximize")
+    if direction not in ("maximize", "minimize"):
+        raise UserError(f"{where}: {unknown('direction', direction, ('maximize', 'minimize'))}")
+    return Study(
+        name=name,
+        question=_text(f"{where}: question", node["question"]),
+        base=_text(f"{where}: base", node["base"]),
+        axes=axes,
+        baseline=_baseline(where, node["baseline"], axes),
+        seeds=_seeds(f"{where}: seeds", node["seeds"]),
+        metric=metric,
+        direction=direction,
+        overrides=_overrides(f"{where}: overrides", node.get("overrides", {})),
+    )
+
+
+def _axis(where: str, name: str, node: object) -> Axis:
+    node = _section(where, node, ("values",), ("key",))
+    values = node["values"]
+    if isinstance(values, list):
+        if "key" not in node:
+            raise UserError(f"{where}: a list of values needs a 'key' that they are set to")
+        pairs = [(value, value) for value in values]
+    elif isinstance(values, dict):
+        pairs = list(values.items())
+    else:
+        raise UserError(f"{where}: values must be a list or a mapping, not {show(values)}")
+    labels = [label for label, _ in pairs]
+    _check_labels(where, labels)
+    cells = []
+    for label, value in pairs:
+        at = f"{where}, value {show(label)}"
+        if "key" not in node and not isinstance(value, dict):
+            raise UserError(f"{at}: without a 'key' it must map dotted keys to values")
+        cells.append((label, _overrides(at, {node["key"]: value} if "key" in node else value)))
+    return Axis(name, tuple(cells), numeric=not isinstance(labels[0], str | bool))
+
+
+def _check_labels(where: str, labels: list[Any]) -> None:
+    """Refuse what cannot be an axis: nothing, containers, a mixture of types, duplicates."""
+    if not labels:
+        raise UserError(f"{where}: at least one value is needed")
+    kinds: dict[type, object] = {}
+    for label in labels:
+        if not isinstance(label, Label) or (isinstance(label, float) and not math.isfinite(label)):
+            raise UserError(
+                f"{where}: value {show(label)} must be a number, a text or a boolean; "
+                "anything else needs a label (values: {label: value})"
+            )
+        kinds.setdefault(float if type(label) is int else type(label), label)
+    if len(kinds) > 1:
+        mixture = ", ".join(f"{show(label)} ({type(label).__name__})" for label in kinds.values())
+        raise UserError(f"{where}: all values must be of one type, not {mixture}")
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            raise UserError(f"{where}: value {show(label)} appears twice")
+
+
+def _baseline(where: str, node: object, axes: tuple[Axis, ...]) -> dict[str, Label]:
+    baseline = _section(f"{where}: baseline", node, tuple(axis.name for axis in axes))
+    for axis in axes:
+        labels = [label for label, _ in axis.cells]
+        value = baseline[axis.name]
+        if value not in labels or isinstance(value, bool) != isinstance(labels[0], bool):
+            choice = ", ".join(map(str, labels))
+            named = f"{where}: baseline {axis.name}={show(value)}"
+            raise UserError(f"{named} is outside the grid; allowed: {choice}")
+    return baseline
+
+
+def _seeds(where: str, node: object) -> tuple[int, ...]:
+    if not isinstance(node, list) or not node:
+        raise UserError(f"{where} must be a list with at least one seed, not {show(node)}")
+    for index, seed in enumerate(node):
+        _count(f"{where}: each", seed, 0)
+        if seed in node[:index]:
+            raise UserError(f"{where}: {seed} appears twice")
+    return tuple(node)
+
+
+def _overrides(where: str, node: object) -> dict[str, object]:
+    """Return a mapping from dotted keys to values that JSON can hold."""
+    if not isinstance(node, dict):
+        raise UserError(f"{where} must map dotted keys to values, not {show(node)}")
+    for key, value in node.items():
+        if not isinstance(key, str) or not re.fullmatch(r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)*", key):
+            raise UserError(
+                f"{where}: {show(key)} is no dotted key; it is made of names joined by dots "
+                "(an entry of a list cannot be varied)"
+            )
+        if key.split(".")[0] in DRIVER_KEYS:
+            raise UserError(f"{where}: {key!r} is set by the driver")
+        if not _is_plain(value):
+            raise UserError(
+                f"{where}: {key} = {show(value)} is neither plain nor made of plain values"
+            )
+    return node
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int | bool)
