@@ -1,5 +1,6 @@
 """Operators from the literature that LiSA and QnA are compared with."""
 
+from attnlab.operators.baselines.self_attention import SelfAttention
 from attnlab.operators.baselines.window_attention import WindowAttention
 
-__all__ = ["WindowAttention"]
+__all__ = ["SelfAttention", "WindowAttention"]
