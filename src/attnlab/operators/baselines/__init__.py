@@ -1,6 +1,7 @@
 """Operators from the literature that LiSA and QnA are compared with."""
 
+from attnlab.operators.baselines.depthwise_conv import DepthwiseConv
 from attnlab.operators.baselines.self_attention import SelfAttention
 from attnlab.operators.baselines.window_attention import WindowAttention
 
-__all__ = ["SelfAttention", "WindowAttention"]
+__all__ = ["DepthwiseConv", "SelfAttention", "WindowAttention"]
