@@ -1,0 +1,195 @@
+"""The command line: ``attnlab fit | validate | test | predict --config FILE``."""
+
+import datetime
+import logging
+import re
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from attnlab.callbacks.figures import LearntMaps
+from attnlab.callbacks.performance import Performance
+from attnlab.callbacks.record import RunRecord
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+
+class UsageError(Exception):
+    """Something the user asked for that cannot be; the message is one line."""
+
+
+class AttnlabCLI(LightningCLI):
+    """LightningCLI with run directories, their records and links from data to model."""
+
+    record: RunRecord
+    performance: Performance
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's own options and the links."""
+        group = parser.add_argument_group("The run")
+        group.add_argument(
+            "--run_dir",
+            type=Path | None,
+            default=None,
+            help="Where everything of this run goes (default: runs/<config>/<time>).",
+        )
+        group.add_argument(
+            "--overwrite", type=bool, default=False, help="Run into a directory that has a result."
+        )
+        group.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="After the fit, test the final weights and put the figures into result.json.",
+        )
+        group.add_argument(
+            "--hparams",
+            type=dict[str, bool | int | float | str],
+            default={},
+            help="What an ablation varies in this run, for TensorBoard's HParams page.",
+        )
+        group.add_argument(
+            "--check", type=bool, default=False, help="Build everything, run nothing."
+        )
+        parser.link_arguments(
+            "data.num_classes", "model.init_args.num_classes", apply_on="instantiate"
+        )
+
+    def _option(self, name: str) -> Any:
+        return self._get(self.config, name)
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run directory and refuse to overwrite a result."""
+        options = self.config[self.subcommand]
+        if options.run_dir is None:
+            stem = Path(options.config[0].relative).stem if options.config else "run"
+            now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+            options.run_dir = options.trainer.default_root_dir or Path("runs", stem, now)
+        run_dir = options.run_dir = Path(options.run_dir)
+        options.trainer.default_root_dir = str(run_dir)
+        if (
+            self.subcommand == "fit"
+            and not options.overwrite
+            and (run_dir / "result.json").exists()
+        ):
+            raise UsageError(
+                f"run_dir={str(run_dir)!r} holds a finished run; choose another --run_dir or pass "
+                "--overwrite true"
+            )
+        self.record = RunRecord(run_dir, self._seed(), dict(options.hparams))
+        self.performance = Performance()
+
+    def _seed(self) -> int | None:
+        seed = self._option("seed_everything")
+        return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; what they refuse is the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError) as error:
+            raise UsageError(str(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Build the trainer with the run's logger and callbacks."""
+        trainer = self._get(self.config_init, "trainer")
+        if trainer.logger in (None, True):
+            # A fixed (empty) name and version keep a restarted run in one directory.
+            kwargs["logger"] = TensorBoardLogger(
+                self._option("run_dir"), name="", version="", default_hp_metric=False
+            )
+        trainer.callbacks = [
+            *(trainer.callbacks or ()),
+            self.record,
+            self.performance,
+            LearntMaps(),
+        ]
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Stop here when only the configuration was to be checked."""
+        if self._option("check"):
+            print("configuration is valid")
+            raise SystemExit(0)
+
+    before_validate = before_test = before_predict = before_fit
+
+    def after_fit(self) -> None:
+        """Test if asked to, then write the result; a fast_dev_run leaves none."""
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        metrics = dict(self.trainer.callback_metrics) | self.performance.summary
+        if self._option("test_after_fit"):
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            metrics |= self.trainer.callback_metrics
+        logger = self.trainer.logger
+        if self.record.hparams and isinstance(logger, TensorBoardLogger):
+            shown = {name: value for name, value in metrics.items() if "train/" not in name}
+            logger.log_hyperparams(self.record.hparams, shown)
+        self.record.write_result(self.trainer, "result.json", metrics)
+
+    def after_validate(self) -> None:
+        """Write validate.json."""
+        self.record.write_result(self.trainer, "validate.json", self.trainer.callback_metrics)
+
+    def after_test(self) -> None:
+        """Write test.json."""
+        self.record.write_result(self.trainer, "test.json", self.trainer.callback_metrics)
+
+
+_NOISE = re.compile(
+    r"(- )?(Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:|Does not validate"
+    r"|Parser key|Problem with given class_path)"
+)
+
+
+def one_line(message: str) -> str:
+    """Return the innermost cause in jsonargparse's nested message, behind its full key."""
+    keys = re.findall(r'Parser key "([\w.]+)"', message)
+    lines = [line for line in message.splitlines() if line and not _NOISE.match(line.lstrip())]
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    causes = [line for line, indent in zip(lines, indents, strict=True) if indent == max(indents)]
+    cause = causes[-1].strip().removeprefix("- ") if causes else " ".join(message.split())
+    return f"{'.'.join(keys)}: {cause}" if keys else cause
+
+
+def _quieten() -> None:
+    """Drop messages that no user of this command can act on."""
+    # lightning 2.6 on torch 2.13: its own use of torch's tree specifications.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # Data sets embedded here live in memory: loading is faster without worker processes.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisement.addFilter(lambda record: "💡 Tip" not in record.getMessage())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; `args` defaults to the process's arguments.
+
+    Raises:
+        SystemExit: With 2 and one line on stderr when the configuration is wrong.
+    """
+    _quieten()
+    parser = {"exit_on_error": False}
+    try:
+        AttnlabCLI(
+            args=None if args is None else list(args),
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
+            parser_kwargs={"exit_on_error": False, **dict.fromkeys(SUBCOMMANDS, parser)},
+        )
+    except ArgumentError as error:
+        failure = one_line(str(error))
+    except UsageError as error:
+        failure = one_line(str(error))
+    else:
+        return
+    print(f"attnlab: error: {failure}", file=sys.stderr)
+    raise SystemExit(2)
