@@ -1,0 +1,42 @@
+# make ablation: set up, then run the main job.   make test: everything CI runs.
+# PYTHON picks the interpreter of the new environment; an activated environment is used as it is.
+
+PYTHON ?= python3
+STUDY ?= rpe_count
+ifdef VIRTUAL_ENV
+  BIN := $(VIRTUAL_ENV)/bin
+else
+  BIN := .venv/bin
+endif
+STAMPS := $(BIN)/../.attnlab
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: ablation test lint clean
+
+ablation: $(STAMPS)/run
+	$(BIN)/python run_ablation.py --study $(STUDY)
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# The stamps make a second call cheap: pip runs again only when a requirement changed.
+$(STAMPS)/run: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	$(PIP) --no-deps lightning-bolts  # without its outdated pins, see src/attnlab/optim/bolts.py
+	mkdir -p $(@D) && touch $@
+
+$(STAMPS)/test: $(STAMPS)/run
+	$(PIP) -e .[test]
+	mkdir -p $(@D) && touch $@
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
