@@ -1,7 +1,7 @@
 """The operator contract: the one thing every token mixer, backbone and study agrees on."""
 
 import math
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -76,6 +76,7 @@ class TokenMixer(nn.Module):
         return {}
 
 
+@runtime_checkable  # so that beartype can check signatures in the test run
 class MixerFactory(Protocol):
     """Builds a `TokenMixer` for one place in a network; every operator class is one."""
 
