@@ -83,4 +83,5 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Mix tokens, then channels."""
         x = self.skip(x) + self.mix_drop(self.mixer(self.norm1(x)))
-        return x + self.mlp_drop(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.mlp_drop(self.mlp(self.norm2(x)))
+        return out
