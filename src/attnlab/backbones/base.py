@@ -1,5 +1,7 @@
 """The backbone contract: images in, a map of features out; heads belong to the tasks."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,6 +12,9 @@ class Backbone(nn.Module):
     Attributes:
         num_features: Channels of the map that `forward_features` returns.
     """
+
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset()
+    """Names of this module's own parameters that weight decay must spare, as in `TokenMixer`."""
 
     num_features: int
 

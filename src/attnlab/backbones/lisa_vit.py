@@ -1,0 +1,111 @@
+"""Isotropic vision transformer (DeiT-like) for any operator; LiSA's host network."""
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnlab.backbones.base import Backbone
+from attnlab.backbones.blocks import Block
+from attnlab.operators.base import MixerFactory
+from attnlab.operators.init import lecun_normal_
+
+
+def resize_positions(
+    table: Float[Tensor, "1 rows columns width"], grid: tuple[int, int]
+) -> Float[Tensor, "1 new_rows new_columns width"]:
+    """Interpolate a position table bicubically to another grid."""
+    if table.shape[1:3] == grid:
+        return table
+    channels_first = table.movedim(-1, 1)
+    return F.interpolate(channels_first, size=grid, mode="bicubic").movedim(1, -1)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initialise a linear layer as DeiT does: truncated normal 0.02, bias zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+class LisaViT(Backbone):
+    """Patch embedding, `depth` pre-norm blocks of one width round the given operator, final norm.
+
+    The sizes are DeiT's (Touvron et al. 2021), but there is no class token: the task's head pools
+    globally. Images of any size are taken; they are padded with zeros on the right and at the
+    bottom to a multiple of the patch, and the operators adapt to the grid. Small images (8 to 32
+    pixels) want a `patch_size` of 1, 2 or 4.
+
+    Linear layers start truncated normal with deviation 0.02 as in DeiT, the patch embedding lecun
+    normal (whose scale does not depend on the patch size); operators initialise themselves.
+
+    Args:
+        mixer: Builds the operator of each block from (dim, heads, grid).
+        image_size: Side of the square images, or (height, width), in pixels, that size what the
+            operators and the position table learn per position.
+        patch_size: Side of the square patches, in pixels.
+        in_channels: Channels of the images.
+        width: Channels of every block.
+        depth: Number of blocks.
+        heads: Attention heads of every block.
+        mlp_ratio: Width of the MLPs' hidden layers over `width`.
+        drop_path: Rate of stochastic depth in the last block; it grows linearly from 0.
+        absolute_position: Whether to add a learnt position table to the embedded patches,
+            interpolated bicubically for other grids.
+
+    Raises:
+        ValueError: A size is below 1, or as the operator and `DropPath` say.
+    """
+
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset({"position"})
+
+    def __init__(
+        self,
+        mixer: MixerFactory,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        absolute_position: bool = False,
+    ) -> None:
+        super().__init__()
+        height, breadth = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(height, breadth) < 1:
+            raise ValueError(f"{image_size=} must be at least 1 pixel on each side")
+        for name, value in (("patch_size", patch_size), ("depth", depth)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        grid = (math.ceil(height / patch_size), math.ceil(breadth / patch_size))
+        self.num_features = width
+        self.patch_size = patch_size
+        self.patch_embed = nn.Conv2d(in_channels, width, patch_size, patch_size)
+        lecun_normal_(self.patch_embed.weight, in_channels * patch_size**2)
+        nn.init.zeros_(self.patch_embed.get_parameter("bias"))
+        self.position = nn.Parameter(torch.empty(1, *grid, width)) if absolute_position else None
+        if self.position is not None:
+            nn.init.trunc_normal_(self.position, std=0.02)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        blocks = [Block(mixer(width, heads, grid), rate, mlp_ratio) for rate in rates]
+        for block in blocks:
+            block.mlp.apply(init_linear)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward_features(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns features"]:
+        """Return the normalised tokens on the grid of ``ceil(size / patch_size)`` patches."""
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        x = self.patch_embed(images).movedim(1, -1)
+        if self.position is not None:
+            x = x + resize_positions(self.position, (x.shape[1], x.shape[2]))
+        features: Tensor = self.norm(self.blocks(x))
+        return features
