@@ -1,0 +1,117 @@
+"""The columns of a report's tables: a heading and how a row reads under it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from attnlab.ablation.report.metric import NOTHING, Metric
+from attnlab.ablation.report.rows import Report, Row, Run
+from attnlab.ablation.schema import Axis
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; text is set left, numbers right. The heading says where a line may break."""
+
+    heading: str
+    text: Callable[[Row], str]
+    is_number: bool = True
+
+
+def axis_columns(report: Report) -> list[Column]:
+    """The ablated values, one column per axis."""
+    return [_axis_column(axis) for axis in report.axes]
+
+
+def result_columns(report: Report) -> list[Column]:
+    """The metric and each cell's difference from the baseline."""
+    metric = report.metric
+    unit = ", points" if metric.is_accuracy else ""
+    return [
+        Column(metric.label, lambda row: score(metric, row)),
+        Column(f"difference{unit}\n[95 % interval]", lambda row: difference(metric, row)),
+        Column("excludes\n0", excludes_zero),
+    ]
+
+
+def cost_columns() -> list[Column]:
+    """What a cell costs, as the median over its runs."""
+    return [
+        Column("parameters", lambda row: count(row.typical(_metric("model/parameters")))),
+        Column("GFLOPs", lambda row: digits(row.typical(_metric("model/gflops")))),
+        Column("images/s", lambda row: whole(row.typical(_metric("perf/images_per_s")))),
+        Column("memory\n(MiB)", lambda row: whole(row.typical(_metric("perf/peak_memory_mib")))),
+    ]
+
+
+def time_columns() -> list[Column]:
+    """Seconds per run, and how many of them lie outside the training loop."""
+    return [
+        Column("s/run", lambda row: digits(row.typical(lambda run: run.seconds("total_s")))),
+        Column("overhead (s)\nmedian, max", overhead),
+    ]
+
+
+def score(metric: Metric, row: Row) -> str:
+    """Mean ± std (n) of the finite runs, and how many failed."""
+    if not row.failed:
+        return metric.score(row.score.mean, row.score.std, row.score.n)
+    failed = f"{len(row.failed)} failed"
+    if not row.score.n:
+        return failed
+    return f"{metric.score(row.score.mean, row.score.std, row.score.n)}, {failed}"
+
+
+def difference(metric: Metric, row: Row) -> str:
+    """Mean difference and its interval; the pairs are named where they are fewer than the runs."""
+    gap = row.difference
+    if gap is None:
+        return "baseline" if row.is_baseline else NOTHING
+    pairs = f" ({gap.n} pair{'s' * (gap.n > 1)})" if gap.n < max(row.score.n, 2) else ""
+    if math.isnan(gap.half_width):
+        return f"{metric.signed(gap.mean)}{pairs}"
+    interval = f"[{metric.signed(gap.low)}, {metric.signed(gap.high)}]"
+    return f"{metric.signed(gap.mean)} {interval}{pairs}"
+
+
+def excludes_zero(row: Row) -> str:
+    """Whether the interval of the difference excludes 0."""
+    answer = row.difference.excludes_zero if row.difference else None
+    return NOTHING if answer is None else "yes" if answer else "no"
+
+
+def overhead(row: Row) -> str:
+    """Median and maximum over the runs of the seconds outside the training loop."""
+    known = [run.overhead_s for run in row.runs if math.isfinite(run.overhead_s)]
+    if not known:
+        return NOTHING
+    return f"{median(known):.2f}, {max(known):.2f}"
+
+
+def count(value: float) -> str:
+    """A count to four digits: 104.3k, 5.717M."""
+    if math.isnan(value):
+        return NOTHING
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.4g}{suffix}"
+    return f"{value:.0f}"
+
+
+def digits(value: float) -> str:
+    """Three significant digits."""
+    return NOTHING if math.isnan(value) else f"{value:#.3g}".rstrip(".")
+
+
+def whole(value: float) -> str:
+    """A whole number with thousands set apart."""
+    return NOTHING if math.isnan(value) else f"{value:,.0f}"
+
+
+def _axis_column(axis: Axis) -> Column:
+    return Column(axis.name, lambda row: str(row.cell.labels[axis.name]), is_number=axis.numeric)
+
+
+def _metric(name: str) -> Callable[[Run], float]:
+    return lambda run: run.metrics.get(name, math.nan)

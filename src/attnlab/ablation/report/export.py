@@ -1,0 +1,71 @@
+"""The report's numbers as CSV, unrounded and in the units they were logged in."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attnlab.ablation.report.rows import Report, Row
+
+TIMINGS = ("total_s", "loop_s")
+
+
+def write_results(report: Report, path: Path) -> None:
+    """Write a line per run: axes, seed, every metric logged, timing, commit and directory.
+
+    Numbers keep every digit; what a run did not log is empty, what it logged as not finite is
+    "nan".
+    """
+    metrics = sorted({name for run in report.runs for name in run.metrics})
+    lines = [
+        {
+            **_labels(report, row),
+            "seed": run.seed,
+            **{name: run.metrics[name] for name in metrics if name in run.metrics},
+            "steps": run.record.get("steps"),
+            "epochs": run.record.get("epochs"),
+            **{name: run.seconds(name) for name in TIMINGS},
+            "overhead_s": run.overhead_s,
+            "commit": run.record.get("git", {}).get("commit"),
+            "run_dir": run.run_dir,
+        }
+        for row in report.rows
+        for run in row.runs
+    ]
+    axes = [axis.name for axis in report.axes]
+    tail = ["steps", "epochs", *TIMINGS, "overhead_s", "commit", "run_dir"]
+    _write(path, [*axes, "seed", *metrics, *tail], lines)
+
+
+def write_summary(report: Report, path: Path) -> None:
+    """Write a line per cell: its mean, std and n, and its difference from the baseline."""
+    lines = [{**_labels(report, row), **_summary(row)} for row in report.rows]
+    _write(path, list(lines[0]), lines)
+
+
+def _summary(row: Row) -> dict[str, object]:
+    gap = row.difference
+    known = gap is not None and not math.isnan(gap.half_width)
+    return {
+        "n": row.score.n,
+        "missing": len(row.missing),
+        "failed": len(row.failed),
+        "mean": row.score.mean if row.score.n else None,
+        "std": row.score.std if row.score.n > 1 else None,
+        "pairs": gap.n if gap else None,
+        "difference": gap.mean if gap else None,
+        "low95": gap.low if gap and known else None,
+        "high95": gap.high if gap and known else None,
+        "baseline": row.is_baseline,
+    }
+
+
+def _labels(report: Report, row: Row) -> dict[str, object]:
+    return {axis.name: row.cell.labels[axis.name] for axis in report.axes}
+
+
+def _write(path: Path, names: Sequence[str], lines: Sequence[Mapping[str, object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)

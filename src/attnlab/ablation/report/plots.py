@@ -1,0 +1,176 @@
+"""The plot of a study: the metric against the ablated value, over all runs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from attnlab.ablation.report import style
+from attnlab.ablation.report.rows import Report, Row
+from attnlab.ablation.report.statement import budget_line
+from attnlab.ablation.schema import Axis, Label
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one colour draws: at most one row per position of the ablated value."""
+
+    label: str
+    colour: str
+    marker: str
+    shift: float
+    rows: Sequence[Row | None]
+
+
+def metric_figure(report: Report) -> Figure | None:
+    """Draw mean ± std over seeds with the single runs as dots, for one or two axes.
+
+    Numbers stand on the horizontal axis in even steps (0, 1, 2, 4, 8 are as far apart as they
+    are in the grid) and are joined by a line; names stand below each other, unjoined. A second
+    axis becomes colours. A cell without a valid mean interrupts the line and says why.
+
+    Returns:
+        None for more than two axes, which no single picture shows, or without any run.
+    """
+    if len(report.axes) > 2 or not report.runs:
+        return None
+    position, colour = _roles(report)
+    count = len(position.cells)
+    series = _series(report, position, colour)
+    lanes = max(count, 0.55 * count * len(series))
+    height = 4.6 if position.numeric else 1.5 + 0.5 * lanes
+    caption = f"{budget_line(report)} · mean ± std, dots: single runs"
+    with matplotlib.rc_context(style.SETTINGS):
+        fig = style.figure(height, report.study.question, caption)
+        ax = fig.add_subplot()
+        (_draw_numbers if position.numeric else _draw_names)(ax, report, position, series)
+        if colour is not None:
+            style.legend(ax, colour.name)
+        fig.draw_without_rendering()
+    return fig
+
+
+def _roles(report: Report) -> tuple[Axis, Axis | None]:
+    """The axis whose values are positions, and the one whose values are colours."""
+    if len(report.axes) == 1:
+        return report.axes[0], None
+    first, second = report.axes
+    return (second, first) if second.numeric and not first.numeric else (first, second)
+
+
+def _series(report: Report, position: Axis, colour: Axis | None) -> list[Series]:
+    rows = {tuple(row.cell.labels[axis.name] for axis in report.axes): row for row in report.rows}
+
+    def row(place: Label, shade: Label) -> Row | None:
+        labels = {position.name: place} | ({colour.name: shade} if colour else {})
+        return rows.get(tuple(labels[axis.name] for axis in report.axes))
+
+    shades: list[Label] = [label for label, _ in colour.cells] if colour else [""]
+    names = _names(report, colour, " ") if colour else [""]
+    palette = style.colours(colour) if colour else style.CATEGORIES
+    width = 0.3 if position.numeric else 0.6
+    shifts = style.spread(len(shades), 0.09 if position.numeric else 0.3, width)
+    return [
+        Series(
+            label=names[index],
+            colour=palette[index],
+            marker=style.MARKERS[index % len(style.MARKERS)],
+            shift=shifts[index],
+            rows=[row(place, shade) for place, _ in position.cells],
+        )
+        for index, shade in enumerate(shades)
+    ]
+
+
+def _draw_numbers(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) -> None:
+    scale = report.metric.scale
+    for one in series:
+        x = [index + one.shift for index in range(len(axis.cells))]
+        means, stds = _means(one, scale)
+        ax.errorbar(x, means, yerr=stds, **_look(one), linewidth=1.8, label=one.label)
+        for at, row in zip(x, one.rows, strict=True):
+            values = _values(row, scale)
+            near, step = (0.13, 0.04) if len(series) == 1 else (0.05, 0.0)
+            dots = [at + near + shift for shift in style.spread(len(values), step, 0.12)]
+            ax.scatter(dots, values, s=16, color=one.colour, alpha=0.55, linewidth=0, zorder=3)
+            if absence := _absence(row):
+                foot = ax.text(at, 0.02, absence, transform=ax.get_xaxis_transform(), ha="center")
+                foot.set(rotation=90, va="bottom", **style.ALERT)
+    ax.set_xticks(range(len(axis.cells)), _names(report, axis, "\n"))
+    ax.set_xlim(-0.5, len(axis.cells) - 0.5)
+    ax.set_xlabel(axis.name)
+    ax.set_ylabel(report.metric.label)
+    style.bare(ax, "y")
+    if (level := _baseline(report)) is not None:
+        ax.axhline(level, **style.REFERENCE)
+
+
+def _draw_names(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) -> None:
+    metric = report.metric
+    for one in series:
+        y = [index + one.shift for index in range(len(axis.cells))]
+        means, stds = _means(one, metric.scale)
+        ax.errorbar(means, y, xerr=stds, **_look(one), linestyle="none", label=one.label)
+        for at, row in zip(y, one.rows, strict=True):
+            values = _values(row, metric.scale)
+            dots = [at + 0.13] * len(values)
+            ax.scatter(values, dots, s=16, color=one.colour, alpha=0.55, linewidth=0, zorder=3)
+            if absence := _absence(row):
+                foot = ax.text(0.01, at, absence, transform=ax.get_yaxis_transform())
+                foot.set(va="center", **style.ALERT)
+            elif row and len(series) == 1:
+                score = metric.score(row.score.mean, row.score.std, row.score.n)
+                ax.text(1.02, at, score, transform=ax.get_yaxis_transform(), va="center", size=9)
+    ax.set_yticks(range(len(axis.cells)), _names(report, axis, " "))
+    ax.set_ylim(len(axis.cells) - 0.5, -0.5)
+    ax.set_xlabel(metric.label)
+    ax.set_ylabel("")
+    style.bare(ax, "x")
+    if (level := _baseline(report)) is not None:
+        ax.axvline(level, **style.REFERENCE)
+
+
+def _names(report: Report, axis: Axis, between: str) -> list[str]:
+    """The values of an axis, the baseline's marked as such."""
+    marked = report.study.baseline[axis.name]
+    marks = ["(baseline)" if label == marked else "" for label, _ in axis.cells]
+    names = [str(label) for label, _ in axis.cells]
+    return [f"{name}{between}{mark}".strip(" ") for name, mark in zip(names, marks, strict=True)]
+
+
+def _look(one: Series) -> dict[str, Any]:
+    return {
+        "color": one.colour,
+        "marker": one.marker,
+        "markersize": 6,
+        "capsize": 3,
+        "elinewidth": 1.4,
+        "zorder": 4,
+    }
+
+
+def _means(one: Series, scale: float) -> tuple[list[float], list[float]]:
+    """Means of the valid rows, NaN elsewhere; and their std, 0 where one run gives none."""
+    means = [scale * row.score.mean if row and row.ranked else math.nan for row in one.rows]
+    stds = [scale * row.score.std if row and row.score.n > 1 else 0.0 for row in one.rows]
+    return means, stds
+
+
+def _values(row: Row | None, scale: float) -> list[float]:
+    return [scale * value for value in row.values.values()] if row else []
+
+
+def _absence(row: Row | None) -> str:
+    """Why a row has no mean to draw; empty if it has one."""
+    if row is None or row.ranked:
+        return ""
+    return f"{len(row.failed)} failed" if row.failed else "no run"
+
+
+def _baseline(report: Report) -> float | None:
+    row = report.baseline
+    return row.score.mean * report.metric.scale if row and row.ranked else None

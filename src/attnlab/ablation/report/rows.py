@@ -1,0 +1,204 @@
+"""A study's results put in order: one row per cell, with its runs, spread and difference."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from attnlab.ablation.cells import Cell, Result
+from attnlab.ablation.errors import UserError
+from attnlab.ablation.report.metric import Metric
+from attnlab.ablation.report.stats import (
+    Difference,
+    Separation,
+    Summary,
+    paired_difference,
+    separation,
+    summarise,
+)
+from attnlab.ablation.schema import Axis, Profile, Study
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its metrics (null and missing ones are NaN) and its record."""
+
+    seed: int
+    run_dir: Path
+    value: float
+    metrics: Mapping[str, float]
+    record: Mapping[str, Any]
+    overhead_s: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the study's metric is not a finite number."""
+        return not math.isfinite(self.value)
+
+    def seconds(self, name: str) -> float:
+        """One of the run's timings, in seconds; NaN when it was not recorded."""
+        return number(self.record.get("timing", {}).get(name))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the grid: its runs in the order of the seeds, and what they say.
+
+    `score` summarises the finite values. `difference` is None for the baseline, for a cell
+    without a run in common with it, and where either has a failed run: what is left of a
+    diverging cell is a favourable selection.
+    """
+
+    cell: Cell
+    is_baseline: bool
+    runs: tuple[Run, ...]
+    missing: tuple[int, ...]
+    score: Summary
+    difference: Difference | None
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """Seeds of the runs whose metric is not finite."""
+        return tuple(run.seed for run in self.runs if run.failed)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Finite values of the metric by seed."""
+        return {run.seed: run.value for run in self.runs if not run.failed}
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the cell takes part in comparisons: it has runs and none failed."""
+        return bool(self.runs) and not self.failed
+
+    def typical(self, value: Callable[[Run], float]) -> float:
+        """Median over the runs that have the number, NaN if none has."""
+        known = [x for x in map(value, self.runs) if math.isfinite(x)]
+        return median(known) if known else math.nan
+
+
+@dataclass(frozen=True)
+class Report:
+    """All a report shows. `separation` indexes `ranked`; it is None where nothing can be said."""
+
+    study: Study
+    profile: Profile
+    metric: Metric
+    rows: tuple[Row, ...]
+    separation: Separation | None
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The ablated axes."""
+        return tuple(self.study.axes)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every finished run, cell by cell."""
+        return tuple(run for row in self.rows for run in row.runs)
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """The rows that take part in comparisons."""
+        return tuple(row for row in self.rows if row.ranked)
+
+    @property
+    def baseline(self) -> Row | None:
+        """The baseline's row; None if the grid given does not hold it."""
+        return next((row for row in self.rows if row.is_baseline), None)
+
+    @property
+    def best(self) -> Row | None:
+        """The ranked row with the best mean."""
+        sign = 1 if self.study.direction == "maximize" else -1
+        return max(self.ranked, key=lambda row: sign * row.score.mean, default=None)
+
+    def distinct(self, value: Callable[[Run], Any]) -> list[Any]:
+        """The different answers of the runs, in order of appearance, those of None left out."""
+        return list(dict.fromkeys(x for x in map(value, self.runs) if x is not None))
+
+
+def build(
+    study: Study, profile: Profile, cells: Sequence[Cell], results: Iterable[Result]
+) -> Report:
+    """Order results by cell and seed and compute what the report shows.
+
+    Args:
+        study: The study; its seeds and cells say which runs there should be.
+        profile: On what and how long the study was run.
+        cells: The cells of the grid, in the order to show.
+        results: The finished runs; those of other cells or seeds are left out.
+
+    Raises:
+        UserError: None of the runs logged the study's metric.
+    """
+    finished = {(result.trial.cell.key, result.trial.seed): result for result in results}
+    _check_metric(study.metric, finished.values())
+    runs = {
+        cell.key: tuple(
+            _run(finished[cell.key, seed], study.metric)
+            for seed in study.seeds
+            if (cell.key, seed) in finished
+        )
+        for cell in cells
+    }
+    baseline = next((cell for cell in cells if dict(cell.labels) == dict(study.baseline)), None)
+    reference = runs[baseline.key] if baseline else ()
+    rows = tuple(
+        Row(
+            cell=cell,
+            is_baseline=cell is baseline,
+            runs=runs[cell.key],
+            missing=tuple(s for s in study.seeds if (cell.key, s) not in finished),
+            score=summarise([run.value for run in runs[cell.key] if not run.failed]),
+            difference=None if cell is baseline else _difference(runs[cell.key], reference),
+        )
+        for cell in cells
+    )
+    groups = [list(row.values.values()) for row in rows if row.ranked]
+    return Report(study, profile, Metric(study.metric), rows, separation(groups))
+
+
+def number(value: object) -> float:
+    """A JSON number as float; NaN for null, for what is missing, and for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    return float(value)
+
+
+def _check_metric(metric: str, results: Iterable[Result]) -> None:
+    logged = [result.record["metrics"] for result in results]
+    if logged and not any(metric in metrics for metrics in logged):
+        names = ", ".join(sorted({name for metrics in logged for name in metrics}))
+        raise UserError(f"{metric=} was logged by none of the {len(logged)} runs; logged: {names}")
+
+
+def _run(result: Result, metric: str) -> Run:
+    metrics = {name: number(value) for name, value in result.record["metrics"].items()}
+    return Run(
+        seed=result.trial.seed,
+        run_dir=result.trial.run_dir,
+        value=metrics.get(metric, math.nan),
+        metrics=metrics,
+        record=result.record,
+        overhead_s=_overhead(result),
+    )
+
+
+def _overhead(result: Result) -> float:
+    """Seconds of a run outside its training loop, by the driver's clock where there was one."""
+    timing = result.record.get("timing", {})
+    if result.wall_s is None:
+        return number(timing.get("overhead_s"))
+    return result.wall_s - number(timing.get("loop_s"))
+
+
+def _difference(runs: Sequence[Run], reference: Sequence[Run]) -> Difference | None:
+    if any(run.failed for run in (*runs, *reference)):
+        return None
+    gap = paired_difference(
+        {run.seed: run.value for run in runs}, {run.seed: run.value for run in reference}
+    )
+    return gap if gap.n else None

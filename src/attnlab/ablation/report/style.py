@@ -1,0 +1,87 @@
+"""The look of every figure: colours safe for the colour-blind, sizes legible at 800 pixels."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from attnlab.ablation.schema import Axis
+
+DPI = 200  # twice the 100 at which the sizes below were chosen: 8 inches become 1600 pixels
+WIDTH = 8.0
+INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
+ALERT: Any = {"color": "#B22222", "fontsize": 9}
+# Okabe and Ito (2008), ordered by contrast on white, without the yellow that fails there
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+REFERENCE: Any = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
+SETTINGS: Any = {
+    "font.family": "DejaVu Sans",  # shipped with matplotlib: the same picture everywhere
+    "font.size": 11,
+    "text.color": INK,
+    "text.parse_math": False,  # labels are data, not TeX
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 11,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": FAINT,
+    "legend.frameon": False,
+    "svg.hashsalt": "attnlab",  # the same study gives the same bytes
+}
+
+
+def figure(height: float, title: str, caption: str) -> Figure:
+    """An empty figure, `height` inches tall, with a title above and a caption below."""
+    lines = textwrap.wrap(title, 78)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches
+    fig = Figure(figsize=(WIDTH, height + 0.22 * len(lines)), layout=layout)
+    FigureCanvasAgg(fig)
+    fig.suptitle("\n".join(lines), x=0.015, ha="left", fontsize=12, fontweight="bold")
+    fig.supxlabel(caption, x=0.015, ha="left", fontsize=9, color=GREY)
+    return fig
+
+
+def colours(axis: Axis) -> list[str]:
+    """One colour per value: a scale from dark to light for numbers, unlike hues for names."""
+    count = len(axis.cells)
+    if not axis.numeric:
+        return [CATEGORIES[index % len(CATEGORIES)] for index in range(count)]
+    scale = matplotlib.colormaps["viridis"]
+    return [matplotlib.colors.to_hex(scale(0.85 * k / max(count - 1, 1))) for k in range(count)]
+
+
+def bare(ax: Axes, grid: str) -> None:
+    """Leave of an axes what is read: the grid along one direction and its labels."""
+    ax.grid(axis=grid, linewidth=0.8)  # type: ignore[arg-type]  # "x" or "y" by our callers
+    ax.tick_params(length=0)
+    ax.spines["left" if grid == "y" else "bottom"].set_visible(False)
+
+
+def legend(ax: Axes, title: str) -> None:
+    """Name the colours beside the axes, where they hide nothing."""
+    ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
+
+
+def save(fig: Figure, out_dir: Path, stem: str) -> None:
+    """Write ``<stem>.png`` and ``<stem>.svg``."""
+    with matplotlib.rc_context(SETTINGS):
+        fig.savefig(out_dir / f"{stem}.png", dpi=DPI, metadata={"Software": None})
+        fig.savefig(out_dir / f"{stem}.svg", metadata={"Date": None})
+
+
+def spread(count: int, step: float, width: float) -> Sequence[float]:
+    """`count` offsets around 0, `step` apart or closer so that all lie within `width`."""
+    step = min(step, width / max(count - 1, 1))
+    return [step * (index - (count - 1) / 2) for index in range(count)]

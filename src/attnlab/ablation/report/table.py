@@ -1,0 +1,70 @@
+"""The report in a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from attnlab.ablation.report import columns, statement
+from attnlab.ablation.report.columns import Column
+from attnlab.ablation.report.rows import Report, Row
+
+
+def show(report: Report, console: Console) -> None:
+    """Print verdict, tables and conditions; a narrow terminal gets results and costs apart."""
+    console.print()
+    console.print(Text(f"{report.study.name}: {report.study.question}", style="bold"))
+    results = columns.result_columns(report)
+    costs = [*columns.cost_columns(), *columns.time_columns()]
+    whole = table(report, [*results, *costs])
+    unbounded = console.options.update_width(10_000)
+    fits = console.measure(whole, options=unbounded).maximum <= console.width
+    for one in [whole] if fits else [table(report, results), table(report, costs)]:
+        console.print(one)
+    found = report.separation
+    style = "green" if found and found.separates else "yellow"
+    console.print(Text(statement.verdict(report), style=style))
+    for line in (statement.differences(report), *statement.gaps(report)):
+        if line:
+            console.print(Text(line))
+    facts = Table.grid(padding=(0, 2))
+    for name, fact in statement.conditions(report):
+        facts.add_row(Text(name, style="dim"), Text(fact))
+    console.print(facts)
+    console.print(Text(statement.LISA_NOTE, style="dim"))
+
+
+def table(report: Report, shown: Sequence[Column]) -> Table:
+    """A table of the axes and the columns `shown`, a row per cell in the order of the grid."""
+    axes = columns.axis_columns(report)
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for column in (*axes, *shown):
+        grid.add_column(
+            escape(_folded(column.heading, [column.text(row) for row in report.rows])),
+            justify="right" if column.is_number else "left",
+            vertical="bottom",
+            no_wrap=column not in axes,
+        )
+    for row in report.rows:
+        texts = [Text(column.text(row)) for column in (*axes, *shown)]
+        grid.add_row(*texts, style=_style(report, row))
+    return grid
+
+
+def _folded(heading: str, texts: Sequence[str]) -> str:
+    """A heading in lines about as wide as the texts below it."""
+    width = max(12, *map(len, texts))
+    lines = heading.split("\n")
+    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in lines)
+
+
+def _style(report: Report, row: Row) -> str:
+    """Bold for the best mean, red for failed cells, dim where nothing has run."""
+    if row.failed:
+        return "red"
+    if not row.runs:
+        return "dim"
+    return "bold" if row is report.best else ""
