@@ -10,7 +10,7 @@ import torch
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 from attnlab.operators.baselines import GlobalFilter
-from attnlab.operators.baselines.global_filter import resample_spectrum
+from attnlab.operators.baselines.global_filter import hermitian, resample_spectrum
 
 
 class TestLaws(OperatorLaws):
@@ -56,6 +56,17 @@ def test_reference_agrees_on_other_grids(new_grid: tuple[int, ...]) -> None:
     for grid in ((7, 5), (6, 4)):  # odd and even: an even axis has an offset without a partner
         mixer, x = build(GlobalFilter, grid), tokens(new_grid)
         assert_close(mixer(x), mixer.reference(x), 1e-12, f"{grid} -> {new_grid}")
+
+
+@pytest.mark.parametrize("grid", [(7, 5), (6, 4), (3, 5, 2), (1, 1)])
+def test_spectrum_is_that_of_a_real_kernel(grid: tuple[int, ...]) -> None:
+    """Anything else is undefined input of the inverse transform on CUDA."""
+    axes = tuple(range(len(grid)))
+    free = torch.randn(*grid[:-1], grid[-1] // 2 + 1, 3, dtype=torch.complex128)
+    spectrum = hermitian(free, grid)
+    kernel = torch.fft.irfftn(free, s=grid, dim=axes)
+    torch.testing.assert_close(torch.fft.rfftn(kernel, dim=axes), spectrum)
+    torch.testing.assert_close(torch.fft.irfftn(spectrum, s=grid, dim=axes), kernel)
 
 
 def test_interpolated_spectrum_passes_through_the_learnt_one() -> None:

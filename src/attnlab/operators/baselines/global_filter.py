@@ -12,6 +12,20 @@ from attnlab.operators.baselines.grids import strided, token_coordinates
 from attnlab.operators.init import lecun_linear
 
 
+def hermitian(spectrum: Complex[Tensor, "*half dim"], grid: Grid) -> Complex[Tensor, "*half dim"]:
+    """Return the nearest half spectrum that a real kernel can have.
+
+    The frequencies 0 and n/2 of the last axis hold their own conjugates. Inverse real transforms
+    differ in what they make of input that contradicts itself there: on the CPU they drop the
+    contradiction, which is what this does, on CUDA the result is undefined (pytorch #154496).
+    """
+    outer = tuple(range(len(grid) - 1))
+    mirrored = spectrum.flip(outer).roll([1] * len(outer), outer).conj()
+    column = torch.arange(spectrum.shape[-2], device=spectrum.device)[:, None]
+    own = (column == 0) | (2 * column == grid[-1])
+    return torch.where(own, (spectrum + mirrored) / 2, spectrum)
+
+
 def spatial_kernel(
     spectrum: Complex[Tensor, "*half dim"], grid: Grid
 ) -> Float[Tensor, "*grid dim"]:
@@ -85,7 +99,7 @@ class GlobalFilter(TokenMixer):
 
     def _spectrum(self) -> Complex[Tensor, "*half dim"]:
         parts = self.filter.to(torch.promote_types(self.filter.dtype, torch.float32))
-        return torch.view_as_complex(parts)
+        return hermitian(torch.view_as_complex(parts), self.grid)
 
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Sum the Fourier series of the kernel, then shift and add the grid once per offset."""
