@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,12 @@ class Result:
     trial: Trial
     record: Mapping[str, Any]
     wall_s: float | None = None
+
+
+def metric(result: Result, study: Study) -> float | None:
+    """Return the value of the study's metric, or None where it is missing or not finite."""
+    value = result.record["metrics"].get(study.metric)
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def base_of(study: Study, profile: Profile) -> Path:
@@ -126,15 +133,17 @@ def arguments(trial: Trial, base: Path) -> tuple[str, ...]:
     )
 
 
-def command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+def command_line(
+    arguments: Sequence[str], environment: Mapping[str, str], python: str = "python"
+) -> str:
     """Return the line that runs a trial by hand in a POSIX shell."""
     settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    return " ".join((*settings, "python", "-m", "attnlab", shlex.join(arguments)))
+    return " ".join((*settings, shlex.join((python, "-m", "attnlab", *arguments))))
 
 
 def canonical(value: object) -> str:
     """Return the one JSON text of `value`, the same for every order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
 def check_path(where: str, key: str, base: object) -> None:

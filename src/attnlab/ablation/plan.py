@@ -1,0 +1,156 @@
+"""What one start of the driver is about: the grid, where it lives, and what it will cost."""
+
+import heapq
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnlab.ablation import cells, rundir, strict_yaml
+from attnlab.ablation.cells import Cell, Result, Trial
+from attnlab.ablation.errors import UserError, show
+from attnlab.ablation.schema import Profile, Study
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study in a profile, spelt out.
+
+    Attributes:
+        base: File of the base experiment.
+        directory: Where all trials of the study in this profile live.
+        stanza: Everything that all trials share, as ``place -> JSON``; trials of two different
+            stanzas cannot be compared. The grid, the seeds and the baseline are no part of it.
+    """
+
+    study: Study
+    profile: Profile
+    base: Path
+    directory: Path
+    cells: tuple[Cell, ...]
+    trials: tuple[Trial, ...]
+    stanza: Mapping[str, str]
+
+    def results(self) -> list[Result]:
+        """Return every trial that has finished, in the order of the grid."""
+        return [result for trial in self.trials if (result := rundir.read_result(trial))]
+
+    def measured(self, results: Iterable[Result]) -> list[Result]:
+        """Return those results that have a finite value of the study's metric."""
+        return [each for each in results if cells.metric(each, self.study) is not None]
+
+
+def make(study: Study, profile: Profile, output_dir: Path) -> Plan:
+    """Spell out `study` in `profile`.
+
+    Raises:
+        UserError: The base experiment is missing or unreadable, or the grid makes no sense.
+    """
+    base = cells.base_of(study, profile)
+    where = f"study {study.name}, profile {profile.name}"
+    if not base.is_file():
+        raise UserError(f"{where}: base experiment {base} is missing")
+    experiment = strict_yaml.load(base)
+    grid = cells.expand(study, profile)
+    for cell in grid:
+        for key in cell.overrides:
+            cells.check_path(f"study {study.name}, cell {cell.name}", key, experiment)
+    stanza = {"metric": cells.canonical(study.metric)}
+    stanza |= _flat("override ", {**profile.overrides, **study.overrides})
+    stanza |= _flat("base ", experiment)
+    directory = cells.study_dir(output_dir, study, profile)
+    return Plan(
+        study=study,
+        profile=profile,
+        base=base,
+        directory=directory,
+        cells=grid,
+        trials=cells.trials(grid, study.seeds, directory),
+        stanza=stanza,
+    )
+
+
+def check_directory(plan: Plan) -> bool:
+    """Return whether the study's directory exists already and holds trials of this stanza.
+
+    Raises:
+        UserError: It holds something else; nothing is touched.
+    """
+    if not plan.directory.exists():
+        return False
+    present = {path.name for path in plan.directory.iterdir()} - {".lock"}
+    if not present:
+        return False
+    advice = "choose another --output-dir, or remove that directory"
+    found = rundir.read_json(plan.directory / "study.json").get("stanza")
+    if not isinstance(found, dict):
+        raise UserError(f"{plan.directory} is not the directory of a study; {advice}")
+    if found != plan.stanza:
+        difference = _difference(found, plan.stanza)
+        raise UserError(f"{plan.directory} holds runs of another stanza ({difference}); {advice}")
+    return True
+
+
+def claim_directory(plan: Plan) -> None:
+    """Mark the study's directory, which must be locked, as that of this stanza."""
+    if not check_directory(plan):
+        record = {"study": plan.study.name, "profile": plan.profile.name, "stanza": plan.stanza}
+        rundir.write_json(plan.directory / "study.json", record)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is still to be spent, in minutes."""
+
+    serial: float
+    wall: float
+    source: str
+
+
+def cost(plan: Plan, results: Sequence[Result], workers: int) -> Cost:
+    """Estimate what the unfinished trials take, one by one and with `workers` side by side.
+
+    A trial takes what its cell took with other seeds; without those what finished trials took on
+    average; without any what the profile says.
+    """
+    finished: dict[str, list[float]] = {}
+    for result in results:
+        seconds = result.wall_s or result.record["timing"]["total_s"]
+        finished.setdefault(result.trial.cell.key, []).append(seconds / 60)
+    known = [minutes for each in finished.values() for minutes in each]
+    default = [sum(known) / len(known)] if known else [plan.profile.minutes_per_cell]
+    done = {result.trial.run_dir for result in results}
+    ends = [0.0] * workers
+    total = 0.0
+    for trial in plan.trials:
+        if trial.run_dir not in done:
+            of_cell = finished.get(trial.cell.key, default)
+            minutes = sum(of_cell) / len(of_cell)
+            total += minutes
+            heapq.heapreplace(ends, ends[0] + minutes)
+    source = f"{len(known)} finished trials" if known else f"profile {plan.profile.name}"
+    return Cost(total, max(ends), source)
+
+
+def _flat(prefix: str, node: object) -> dict[str, str]:
+    """Return the leaves of nested mappings as ``dotted place -> JSON``."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: cells.canonical(node)}
+    leaves: dict[str, str] = {}
+    for key, value in node.items():
+        leaves |= _flat(f"{prefix}{'' if prefix.endswith(' ') else '.'}{key}", value)
+    return leaves
+
+
+def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Name up to three leaves that differ."""
+    places = sorted(place for place in old.keys() | new.keys() if old.get(place) != new.get(place))
+    named = [
+        f"{place} was {_leaf(old.get(place))}, is {_leaf(new.get(place))}" for place in places[:3]
+    ]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return "; ".join(named) + more
+
+
+def _leaf(text: str | None) -> str:
+    return "unset" if text is None else show(json.loads(text), 40)

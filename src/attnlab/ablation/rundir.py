@@ -1,0 +1,176 @@
+"""The run directory is the truth: what a trial left behind says whether it finished.
+
+| file | written by | meaning |
+|---|---|---|
+| `result.json` | trial, by atomic rename | it finished; without a valid one it did not |
+| `progress.json` | trial | how far it is |
+| `log.txt`, `log.<n>.txt` | trial | its output, and that of earlier attempts, oldest first |
+| `driver.json` | driver | what only the parent can measure: the wall time of the process |
+| `.lock` | trial | held by `flock` while the trial lives |
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnlab.ablation.cells import Result, Trial
+from attnlab.ablation.errors import UserError
+
+LOCK = ".lock"
+RESULT_SCHEMA = 1
+_RESULT_FIELDS = {
+    "metrics": dict,
+    "steps": int,
+    "epochs": int,
+    "seed": int,
+    "hparams": dict,
+    "started": str,
+    "finished": str,
+    "timing": dict,
+    "versions": dict,
+    "hardware": dict,
+    "git": dict,
+}
+_ERROR_LINE = re.compile(r"(\w+\.)*(\w*(Error|Exception|Interrupt|Exit)\b|attnlab: error:)")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running trial is; a maximum below 1 means that there is none."""
+
+    step: int
+    max_steps: int
+    epoch: int
+    max_epochs: int
+
+    @property
+    def fraction(self) -> float:
+        """The share that is done, from 0 to 1; 0 where the trial has no end in sight."""
+        done = [
+            now / end
+            for now, end in ((self.step, self.max_steps), (self.epoch, self.max_epochs))
+            if end > 0
+        ]
+        return min(max(done, default=0.0), 1.0)
+
+    def __str__(self) -> str:
+        counts = (("step", self.step, self.max_steps), ("epoch", self.epoch, self.max_epochs))
+        return ", ".join(f"{name} {now}/{end}" for name, now, end in counts if end > 0)
+
+
+def read_result(trial: Trial) -> Result | None:
+    """Return what a trial reached, or None if it did not finish.
+
+    A torn or foreign `result.json` counts as none at all.
+    """
+    record = read_json(trial.run_dir / "result.json")
+    if record.get("schema") != RESULT_SCHEMA or record.get("seed") != trial.seed:
+        return None
+    if not all(isinstance(record.get(key), kind) for key, kind in _RESULT_FIELDS.items()):
+        return None
+    if not all(type(value) in (int, float) for value in record["metrics"].values()):
+        return None
+    wall = read_json(trial.run_dir / "driver.json").get("wall_s")
+    return Result(trial, record, wall if type(wall) is float else None)
+
+
+def read_progress(run_dir: Path) -> Progress | None:
+    """Return how far the trial in `run_dir` is, or None before it has said so."""
+    record = read_json(run_dir / "progress.json")
+    counts = [record.get(key) for key in ("step", "max_steps", "epoch", "max_epochs")]
+    known = [count for count in counts if type(count) is int]
+    return Progress(*known) if len(known) == len(counts) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in `path`; an empty one if there is none or it is torn."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` so that a reader finds the old file or the new one, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def clean(run_dir: Path) -> None:
+    """Leave nothing in `run_dir` of an unfinished attempt but its log, under another name.
+
+    Raises:
+        UserError: A process still works there.
+    """
+    if not run_dir.exists():
+        return
+    with locked(run_dir / LOCK, f"{run_dir} is in use", patience_s=5.0):
+        attempts = len(list(run_dir.glob("log.*.txt")))
+        for path in run_dir.iterdir():
+            if path.name == "log.txt":
+                path.rename(run_dir / f"log.{attempts + 1}.txt")
+            elif path.name == LOCK or re.fullmatch(r"log\.\d+\.txt", path.name):
+                continue
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def last_error(log: Path) -> str:
+    """Return the last line of `log` that reads like an error, or else its last line."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    errors = [line for line in lines if _ERROR_LINE.match(line)]
+    return (errors or lines or [""])[-1]
+
+
+@contextlib.contextmanager
+def locked(path: Path, complaint: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path`, waiting up to `patience_s` seconds for it.
+
+    The lock belongs to the open file, so that the kernel gives it back however the process ends.
+
+    Raises:
+        UserError: Another process holds it; the message is `complaint` and that process.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+                    raise UserError(f"{complaint} by {holder or 'another process'}") from None
+                time.sleep(0.05)
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

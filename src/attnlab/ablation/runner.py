@@ -1,0 +1,141 @@
+"""Running what is missing from a study, and answering Ctrl-C while it runs."""
+
+import contextlib
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from attnlab.ablation import cells, rundir
+from attnlab.ablation.cells import Result, Trial
+from attnlab.ablation.launch import Ended, Job, Launcher, Started
+from attnlab.ablation.plan import Plan
+from attnlab.ablation.progress import PlainView
+
+
+class Runner:
+    """Runs trials of one plan; a context in which Ctrl-C and SIGTERM stop trials, not the driver.
+
+    The first Ctrl-C lets the running trials finish. The second one, or SIGTERM, ends them.
+
+    Attributes:
+        interrupted: Whether either came.
+        failures: Number of trials that ended without a result of their own accord.
+    """
+
+    def __init__(self, plan: Plan, launcher: Launcher, view: PlainView) -> None:
+        self.interrupted = False
+        self.failures = 0
+        self._plan = plan
+        self._launcher = launcher
+        self._view = view
+        self._stopped = False
+        self._news: list[str] = []
+
+    def __enter__(self) -> Self:
+        signals = (signal.SIGINT, signal.SIGTERM)
+        self._previous = {number: signal.signal(number, self._interrupt) for number in signals}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def preflight(self, missing: Iterable[Trial]) -> list[str]:
+        """Let the command of each cell in `missing` be parsed and its objects be built.
+
+        Returns:
+            One line for each cell that is impossible.
+        """
+        first: dict[str, Trial] = {}
+        for trial in missing:
+            first.setdefault(trial.cell.key, trial)
+        failed: dict[str, str] = {}
+        with tempfile.TemporaryDirectory(prefix="attnlab-check-") as folder:
+            jobs = [
+                Job(
+                    name=key,
+                    arguments=(*cells.arguments(trial, self._plan.base), "--check", "true"),
+                    log=Path(folder) / key,
+                )
+                for key, trial in first.items()
+            ]
+            for event in self._events(jobs):
+                if isinstance(event, Ended) and event.exit_code:
+                    failed[event.job.name] = _reason(event).removeprefix("attnlab: error: ")
+        study = self._plan.study.name
+        return [
+            f"study {study}, cell {trial.cell.name}: {failed[key]}"
+            for key, trial in first.items()
+            if key in failed
+        ]
+
+    def run(self, missing: Sequence[Trial], on_result: Callable[[Result], None]) -> None:
+        """Run each trial in `missing` once; `on_result` is told of each that finishes.
+
+        Raises:
+            UserError: Another process works in a run directory; nothing has been started.
+            OSError: The driver cannot write. The running trials are killed, the finished ones stay.
+        """
+        for trial in missing:
+            rundir.clean(trial.run_dir)
+        trials = {str(trial.run_dir): trial for trial in missing}
+        for event in self._events(map(self._job, missing)):
+            if isinstance(event, Started):
+                self._view.started(trials[event.job.name])
+            elif isinstance(event, Ended):
+                self._ended(trials[event.job.name], event, on_result)
+            self._view.tick()
+
+    def _events(self, jobs: Iterable[Job]) -> Iterator[Started | Ended | None]:
+        with contextlib.closing(self._launcher.run(jobs)) as events:
+            for event in events:
+                while self._news:
+                    self._view.say(self._news.pop(0))
+                yield event
+
+    def _job(self, trial: Trial) -> Job:
+        trial.run_dir.mkdir(parents=True, exist_ok=True)
+        log = trial.run_dir / "log.txt"
+        log.touch()  # a full disk shows here, where it can be said in one line
+        return Job(
+            name=str(trial.run_dir),
+            arguments=cells.arguments(trial, self._plan.base),
+            log=log,
+            lock=trial.run_dir / rundir.LOCK,
+        )
+
+    def _ended(self, trial: Trial, event: Ended, on_result: Callable[[Result], None]) -> None:
+        if rundir.read_result(trial) is not None:
+            rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
+        result = rundir.read_result(trial)
+        if result is None and self._stopped:
+            self._view.ended(trial, f"stopped {trial}", ok=False)
+        elif result is None:
+            self.failures += 1
+            line = f"failed {trial}: {_reason(event)} (log: {event.job.log})"
+            self._view.ended(trial, line, ok=False)
+        else:
+            value = cells.metric(result, self._plan.study)
+            score = f"{self._plan.study.metric} " + ("missing" if value is None else f"{value:.4g}")
+            self._view.ended(trial, f"done {trial}: {score}, {event.wall_s:.1f} s", ok=True)
+            on_result(result)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        """Handle a signal; printing waits, since the signal may have come amid a print."""
+        if number == signal.SIGINT and not self.interrupted:
+            self._launcher.drain()
+            self._news.append("finishing the running trials; press Ctrl-C again to stop now")
+        else:
+            self._launcher.stop()
+            self._stopped = True
+            self._news.append("stopping the running trials")
+        self.interrupted = True
+
+
+def _reason(event: Ended) -> str:
+    """Return in one line why a job ended without what it was to bring."""
+    if event.exit_code < 0:
+        return f"killed by {signal.Signals(-event.exit_code).name}"
+    return rundir.last_error(event.job.log) or f"ended with exit code {event.exit_code}, in silence"
