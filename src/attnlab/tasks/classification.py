@@ -91,6 +91,11 @@ class ClassificationTask(L.LightningModule):
         self.log(f"{stage}/loss", loss, on_epoch=True)
         self.log_dict(accuracy, on_epoch=True, prog_bar=True)
 
+    def on_validation_epoch_start(self) -> None:
+        """Start from fresh states: those left by `Trainer.validate` are inference tensors."""
+        self.val_loss.reset()
+        self.val_accuracy.reset()
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Update the validation metrics."""
         self._evaluate("val", self.val_loss, self.val_accuracy, batch)
