@@ -1,0 +1,298 @@
+"""The LiSA layer: owns the parameters and picks the form that computes them."""
+
+import math
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attnlab.operators.base import Grid, TokenMixer
+from attnlab.operators.lisa import dense, spectral
+from attnlab.operators.lisa.kernels import ACTIVATIONS, FEATURE_MAPS, features, linear_attention
+from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
+from attnlab.operators.lisa.tables import gaussian_tables, resize, toeplitz
+
+APPROXIMATIONS = ("none", "fft", "circular", "truncated", "split")
+VARIANTS = ("pattern", "mask")
+
+
+class LiSA(TokenMixer):
+    """Lightweight structure-aware attention on a 2-D or 3-D grid.
+
+    An independent operator built from the abstracts of Kwon et al., "Lightweight Structure-Aware
+    Attention for Visual Understanding" (arXiv 2211.16289); the equations are this project's. With
+    the attention kernel a_nm, the offset d = p(n) - p(m) and learnt tables E, P over offsets::
+
+        s_nr     = f(sum_m a_nm E_r[d] + q_n . w_r)       how strongly pattern r is present at n
+        kappa_nm = sum_r s_nr P_r[d] + beta a_nm          the transformed kernel
+        y_n      = W_O concat_heads sum_m kappa_nm v_m
+
+    and in the variant ``mask``, with g = x W_g, kappa_nm = a_nm (sum_r f(g_nr) P_r[d] + beta).
+
+    On another grid than `grid` the tables are interpolated, and P of the variant ``pattern``, a
+    weight in a sum over tokens, shrinks as their number grows (a_nm does so by itself).
+
+    Args:
+        dim: Channels in.
+        heads: Attention heads h; must divide `out_dim`.
+        grid: Token grid the tables are sized for, (H, W) or (T, H, W).
+        stride: Step between output tokens; keys and values sit on every token.
+        out_dim: Channels of the values and of the output; `dim` when None.
+        num_rpes: Number R of relative position embeddings; 0 leaves the content term beta a_nm.
+        approximation: ``none`` (dense) and ``fft`` compute one function; ``circular`` wraps round
+            the grid, ``truncated`` keeps the low frequencies of the tables, ``split`` lets RPE r
+            act on its own 1/R of each head's channels.
+        kernel: Attention kernel a, see `kernels.features`; ``softmax`` is quadratic.
+        variant: Tables composed with scores (``pattern``) or multiplied into a (``mask``).
+        key_dim: Channels of a query and a key, per head.
+        key_groups: Number g of keys and of tables E, each shared by h / g heads.
+        activation: f, over one token's R scores.
+        content: Whether the content term beta a_nm is there.
+        query_weights: Whether the basic kernel q_n . w_r is there.
+        kept_frequencies: Fraction kept on each axis by ``truncated``, in (0, 1].
+
+    Raises:
+        ValueError: A size or option is out of range, options contradict each other, or they leave
+            nothing to compute.
+    """
+
+    no_weight_decay: ClassVar[frozenset[str]] = frozenset(
+        {"encoding", "composing", "query_weight", "temperature", "content_gain"}
+    )
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        grid: Grid,
+        stride: int = 1,
+        *,
+        out_dim: int | None = None,
+        num_rpes: int = 4,
+        approximation: Literal["none", "fft", "circular", "truncated", "split"] = "fft",
+        kernel: Literal["double_softmax", "l2", "elu", "softmax"] = "double_softmax",
+        variant: Literal["pattern", "mask"] = "pattern",
+        key_dim: int = 16,
+        key_groups: int = 1,
+        activation: Literal["identity", "softmax", "tanh"] = "identity",
+        content: bool = True,
+        query_weights: bool = True,
+        kept_frequencies: float = 0.5,
+    ) -> None:
+        super().__init__(dim, heads, grid, stride, out_dim=out_dim)
+        _check_one_of("approximation", approximation, APPROXIMATIONS)
+        _check_one_of("kernel", kernel, FEATURE_MAPS)
+        _check_one_of("variant", variant, VARIANTS)
+        _check_one_of("activation", activation, ACTIVATIONS)
+        if num_rpes < 0:
+            raise ValueError(f"{num_rpes=} must be at least 0")
+        if key_dim < 1:
+            raise ValueError(f"{key_dim=} must be at least 1")
+        if key_groups < 1 or heads % key_groups:
+            raise ValueError(f"{key_groups=} must be a positive divisor of {heads=}")
+        if not 0 < kept_frequencies <= 1:
+            raise ValueError(f"{kept_frequencies=} must lie in (0, 1]")
+        self.num_rpes = num_rpes
+        self.approximation = approximation
+        self.kernel = kernel
+        self.variant = variant
+        self.key_dim = key_dim
+        self.key_groups = key_groups
+        self.activation = activation
+        self.content = content
+        self.query_weights = query_weights
+        self.kept_frequencies = kept_frequencies if approximation == "truncated" else 1.0
+        self.periodic = approximation == "circular"
+        self.split = approximation == "split" and num_rpes > 0
+        self._check_combination()
+        self._create_parameters()
+
+    def _check_combination(self) -> None:
+        """Raise ValueError where options that are valid alone contradict each other."""
+        value_dim = self.out_dim // self.heads
+        if self.kernel == "softmax" and self.approximation != "none":
+            raise ValueError(
+                "kernel='softmax' is quadratic and needs approximation='none', "
+                f"not approximation={self.approximation!r}"
+            )
+        if self.split and value_dim % self.num_rpes:
+            raise ValueError(
+                f"approximation='split' needs num_rpes={self.num_rpes} to divide the {value_dim=} "
+                "channels of a head"
+            )
+        if self.num_rpes and self.variant == "mask" and not self.query_weights:
+            raise ValueError("variant='mask' has no scores with query_weights=False")
+        if not self.num_rpes and not self.content:
+            raise ValueError("num_rpes=0 with content=False leaves nothing to compute")
+
+    def _create_parameters(self) -> None:
+        heads, groups, rpes = self.heads, self.key_groups, self.num_rpes
+        self.to_q = nn.Linear(self.dim, heads * self.key_dim, bias=False)
+        self.to_k = nn.Linear(self.dim, groups * self.key_dim, bias=False)
+        self.to_v = nn.Linear(self.dim, self.out_dim, bias=False)
+        self.to_out = nn.Linear(self.out_dim, self.out_dim, bias=False)
+        self.temperature = nn.Parameter(torch.ones(heads))
+        if self.content:
+            self.content_gain = nn.Parameter(torch.ones(heads))
+        if not rpes:
+            return
+        self.composing = nn.Parameter(
+            gaussian_tables(heads, rpes, self.grid, periodic=self.periodic)
+        )
+        if self.variant == "mask":
+            self.to_gate = nn.Linear(self.dim, heads * rpes, bias=False)
+            return
+        self.encoding = nn.Parameter(
+            gaussian_tables(groups, rpes, self.grid, periodic=self.periodic)
+        )
+        if self.query_weights:
+            weight = torch.empty(heads, self.key_dim, rpes)
+            self.query_weight = nn.Parameter(
+                nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+            )
+
+    def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
+        """Mix the tokens by dense Toeplitz matrices (``none``) or by FFTs (all others)."""
+        grid = tuple(x.shape[1:-1])
+        q, k, v, prior = self._project(x)
+        phi_q, phi_k = features(q, k, self.temperature, self.kernel)
+        if not self.num_rpes:
+            return self._merge(self._content(phi_q, phi_k, v), grid)
+        mix = self._mix_dense if self.approximation == "none" else self._mix_spectral
+        y = mix(phi_q, phi_k, v, prior, grid)
+        return self._merge(y + self._content(phi_q, phi_k, v) if self.content else y, grid)
+
+    def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
+        """Compute the layer by the defining sums of `reference.structure_aware_attention`."""
+        grid = tuple(x.shape[1:-1])
+        tables = self._tables(grid)
+        if self.periodic:
+            tables = {name: unwrap(table, grid) for name, table in tables.items()}
+        if self.kept_frequencies < 1:
+            kept = self.kept_frequencies
+            tables = {name: low_passed(table, grid, kept) for name, table in tables.items()}
+        y = structure_aware_attention(
+            *self._project(x),
+            encoding=tables.get("encoding"),
+            composing=tables["composing"],
+            temperature=self.temperature,
+            content_gain=self.content_gain if self.content else None,
+            grid=grid,
+            stride=self.stride,
+            kernel=self.kernel,
+            activation=self.activation,
+            split=self.split,
+        )
+        return self._merge(y, grid)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return q [B, h, n, c], k [B, g, m, c], v [B, h, m, d] and the prior [B, h, n, R]."""
+        grid = x.shape[1:-1]
+        if len(grid) != len(self.grid):
+            raise ValueError(
+                f"grid={tuple(grid)} must have the {len(self.grid)} axes of grid={self.grid}"
+            )
+        queries = x[(slice(None), *[slice(None, None, self.stride)] * len(grid))]
+        q = _per_head(self.to_q(queries), self.heads)
+        k = _per_head(self.to_k(x), self.key_groups)
+        v = _per_head(self.to_v(x), self.heads)
+        if self.num_rpes and self.variant == "mask":
+            prior = _per_head(self.to_gate(queries), self.heads)
+        elif self.num_rpes and self.query_weights:
+            prior = torch.einsum("bhnc,hcr->bhnr", q, self.query_weight)
+        else:
+            prior = q.new_zeros(*q.shape[:3], self.num_rpes)
+        return q, k, v, prior
+
+    def _content(self, phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:
+        return linear_attention(self.content_gain[:, None, None] * phi_q, phi_k, v)
+
+    def _tables(self, grid: Grid) -> dict[str, Tensor]:
+        """Return the tables for `grid`: composing, and encoding in the variant ``pattern``."""
+        if not self.num_rpes:
+            return {
+                "composing": self.temperature.new_zeros(self.heads, 0, *(2 * n - 1 for n in grid))
+            }
+        tables = {"composing": resize(self.composing, self.grid, grid, periodic=self.periodic)}
+        if self.variant == "pattern":
+            # The sum over m gains tokens as the grid grows; sum_m a_nm E does not.
+            tables["composing"] = tables["composing"] * (math.prod(self.grid) / math.prod(grid))
+            tables["encoding"] = resize(self.encoding, self.grid, grid, periodic=self.periodic)
+        return tables
+
+    def _mix_dense(
+        self, phi_q: Tensor, phi_k: Tensor, v: Tensor, prior: Tensor, grid: Grid
+    ) -> Tensor:
+        tables = {n: toeplitz(table, grid, self.stride) for n, table in self._tables(grid).items()}
+        mix = dense.mask if self.variant == "mask" else dense.pattern
+        return mix(phi_q, phi_k, v, prior, **tables, activation=self.activation)
+
+    def _mix_spectral(
+        self, phi_q: Tensor, phi_k: Tensor, v: Tensor, prior: Tensor, grid: Grid
+    ) -> Tensor:
+        spectra = {
+            name: spectral.table_spectra(
+                table, grid, periodic=self.periodic, kept=self.kept_frequencies
+            )
+            for name, table in self._tables(grid).items()
+        }
+        mix = spectral.mask if self.variant == "mask" else spectral.pattern
+        return mix(
+            phi_q,
+            phi_k,
+            v,
+            prior,
+            **spectra,
+            activation=self.activation,
+            grid=grid,
+            stride=self.stride,
+            periodic=self.periodic,
+            split=self.split,
+        )
+
+    def _merge(self, y: Tensor, grid: Grid) -> Tensor:
+        """Concatenate the heads, put the tokens back on their grid and apply W_O."""
+        tokens = self.to_out(y.transpose(1, 2).flatten(2))
+        return torch.unflatten(tokens, 1, self.out_grid(grid))
+
+    def uncounted_flops(self, grid: Grid) -> int:
+        """Return the FLOPs of the FFTs and products of spectra, per sample and forward pass."""
+        if self.approximation == "none" or not self.num_rpes:
+            return 0
+        keys, values = self.key_groups * self.key_dim, self.out_dim
+        if self.variant == "mask":
+            keys, values = 0, self.key_dim * self.out_dim
+        outputs = self.num_rpes * keys + (1 if self.split else self.num_rpes) * values
+        return spectral.flops(grid, keys + values, outputs, periodic=self.periodic)
+
+    def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
+        """Return P and E, offset zero in the middle; of video the slice at temporal offset zero."""
+        maps = {}
+        for name in ("composing", "encoding"):
+            table = getattr(self, name, None)
+            if table is None:
+                continue
+            table = table.detach().flatten(0, 1)
+            if self.periodic:
+                table = torch.fft.fftshift(table, dim=tuple(range(1, table.ndim)))
+            maps[name] = table if table.ndim == 3 else table[:, table.shape[1] // 2]
+        return maps
+
+    def extra_repr(self) -> str:
+        """Show the options that change what is computed."""
+        return (
+            f"grid={self.grid}, stride={self.stride}, num_rpes={self.num_rpes}, "
+            f"approximation={self.approximation}, kernel={self.kernel}, variant={self.variant}"
+        )
+
+
+def _check_one_of(name: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
+
+
+def _per_head(x: Float[Tensor, "batch *grid channels"], heads: int) -> Tensor:
+    """Return [B, heads, tokens, channels / heads]."""
+    return torch.unflatten(x.flatten(1, -2), -1, (heads, -1)).transpose(1, 2)
