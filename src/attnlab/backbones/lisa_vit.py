@@ -91,7 +91,7 @@ class LisaViT(Backbone):
         self.position = nn.Parameter(torch.empty(1, *grid, width)) if absolute_position else None
         if self.position is not None:
             nn.init.trunc_normal_(self.position, std=0.02)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         blocks = [Block(mixer(width, heads, grid), rate, mlp_ratio) for rate in rates]
         for block in blocks:
             block.mlp.apply(init_linear)
