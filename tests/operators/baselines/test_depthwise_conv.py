@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 from attnlab.operators.baselines import DepthwiseConv
+from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 
 class TestLaws(OperatorLaws):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 from attnlab.operators.baselines import GlobalFilter
 from attnlab.operators.baselines.global_filter import hermitian, resample_spectrum
+from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 
 class TestLaws(OperatorLaws):

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 from attnlab.operators.baselines import SelfAttention, WindowAttention
+from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 
 class TestLaws(OperatorLaws):

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 from attnlab.operators.baselines import WindowAttention
 from attnlab.operators.baselines.window_attention import window_merge, window_partition
+from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 make = partial(WindowAttention, window_size=3)
 
