@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from attnlab.ablation.report.metric import NOTHING, Metric
-from attnlab.ablation.report.rows import Report, Row, Run
+from attnlab.ablation.report.rows import Report, Row
 from attnlab.ablation.schema import Axis
 
 
@@ -38,10 +38,10 @@ def result_columns(report: Report) -> list[Column]:
 def cost_columns() -> list[Column]:
     """What a cell costs, as the median over its runs."""
     return [
-        Column("parameters", lambda row: count(row.typical(_metric("model/parameters")))),
-        Column("GFLOPs", lambda row: digits(row.typical(_metric("model/gflops")))),
-        Column("images/s", lambda row: whole(row.typical(_metric("perf/images_per_s")))),
-        Column("memory\n(MiB)", lambda row: whole(row.typical(_metric("perf/peak_memory_mib")))),
+        Column("parameters", lambda row: count(row.metric("model/parameters"))),
+        Column("GFLOPs", lambda row: digits(row.metric("model/gflops"))),
+        Column("images/s", lambda row: whole(row.metric("perf/images_per_s"))),
+        Column("memory\n(MiB)", lambda row: whole(row.metric("perf/peak_memory_mib"))),
     ]
 
 
@@ -56,11 +56,9 @@ def time_columns() -> list[Column]:
 def score(metric: Metric, row: Row) -> str:
     """Mean ± std (n) of the finite runs, and how many failed."""
     if not row.failed:
-        return metric.score(row.score.mean, row.score.std, row.score.n)
+        return metric.score(row.score)
     failed = f"{len(row.failed)} failed"
-    if not row.score.n:
-        return failed
-    return f"{metric.score(row.score.mean, row.score.std, row.score.n)}, {failed}"
+    return f"{metric.score(row.score)}, {failed}" if row.score.n else failed
 
 
 def difference(metric: Metric, row: Row) -> str:
@@ -100,8 +98,8 @@ def count(value: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits."""
-    return NOTHING if math.isnan(value) else f"{value:#.3g}".rstrip(".")
+    """Three significant digits, or all those before the point."""
+    return whole(value) if math.isnan(value) or value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def whole(value: float) -> str:
@@ -111,7 +109,3 @@ def whole(value: float) -> str:
 
 def _axis_column(axis: Axis) -> Column:
     return Column(axis.name, lambda row: str(row.cell.labels[axis.name]), is_number=axis.numeric)
-
-
-def _metric(name: str) -> Callable[[Run], float]:
-    return lambda run: run.metrics.get(name, math.nan)

@@ -98,7 +98,6 @@ def curves_figure(report: Report) -> Figure | None:
             ax.set_ylabel(metric.label)
         for ax in grid[-1, :]:
             ax.set_xlabel("step")
-        fig.draw_without_rendering()
     return fig
 
 
@@ -114,15 +113,7 @@ def _draw(
         low = [metric.scale * (m - s) for m, s in zip(one.mean, one.std, strict=True)]
         high = [metric.scale * (m + s) for m, s in zip(one.mean, one.std, strict=True)]
         every = max(1, len(one.steps) // 10)  # markers tell colours apart, they need not be dense
-        marker = style.MARKERS[index % len(style.MARKERS)]
-        ax.plot(
-            one.steps,
-            mean,
-            color=colour,
-            marker=marker,
-            markersize=4,
-            markevery=every,
-            label=str(label),
-        )
+        (line,) = ax.plot(one.steps, mean, color=colour, label=str(label))
+        line.set(marker=style.MARKERS[index % len(style.MARKERS)], markersize=4, markevery=every)
         ax.fill_between(one.steps, low, high, color=colour, alpha=0.15, linewidth=0)
     style.bare(ax, "y")

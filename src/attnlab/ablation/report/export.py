@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attnlab.ablation.report.rows import Report, Row
 
+COSTS = ("model/parameters", "model/gflops", "perf/images_per_s", "perf/peak_memory_mib")
 TIMINGS = ("total_s", "loop_s")
 
 
@@ -21,7 +22,7 @@ def write_results(report: Report, path: Path) -> None:
         {
             **_labels(report, row),
             "seed": run.seed,
-            **{name: run.metrics[name] for name in metrics if name in run.metrics},
+            **run.record["metrics"],
             "steps": run.record.get("steps"),
             "epochs": run.record.get("epochs"),
             **{name: run.seconds(name) for name in TIMINGS},
@@ -38,26 +39,32 @@ def write_results(report: Report, path: Path) -> None:
 
 
 def write_summary(report: Report, path: Path) -> None:
-    """Write a line per cell: its mean, std and n, and its difference from the baseline."""
+    """Write a line per cell: its mean, std and n, its difference from the baseline, its costs."""
     lines = [{**_labels(report, row), **_summary(row)} for row in report.rows]
     _write(path, list(lines[0]), lines)
 
 
 def _summary(row: Row) -> dict[str, object]:
     gap = row.difference
-    known = gap is not None and not math.isnan(gap.half_width)
     return {
         "n": row.score.n,
         "missing": len(row.missing),
         "failed": len(row.failed),
-        "mean": row.score.mean if row.score.n else None,
-        "std": row.score.std if row.score.n > 1 else None,
+        "mean": _known(row.score.mean),
+        "std": _known(row.score.std),
         "pairs": gap.n if gap else None,
         "difference": gap.mean if gap else None,
-        "low95": gap.low if gap and known else None,
-        "high95": gap.high if gap and known else None,
+        "low95": _known(gap.low) if gap else None,
+        "high95": _known(gap.high) if gap else None,
         "baseline": row.is_baseline,
+        **{name: _known(row.metric(name)) for name in COSTS},
+        "total_s": _known(row.typical(lambda run: run.seconds("total_s"))),
+        "overhead_s": _known(row.typical(lambda run: run.overhead_s)),
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _labels(report: Report, row: Row) -> dict[str, object]:

@@ -18,11 +18,13 @@ def page(report: Report, pictures: Sequence[str]) -> str:
         f"> {_text(statement.verdict(report))}",
         _text(statement.differences(report)),
         *(f"**{_text(line)}**" for line in statement.gaps(report)),
-        _picture(report, pictures, "plot", f"{report.metric.label} of every cell"),
+        _picture(pictures, "plot", f"{report.metric.label} of every cell"),
         "## Results",
         table(report, results),
         "**Bold**: the best mean." if report.best else "",
-        _picture(report, pictures, "curves", "Learning curves"),
+        "## Learning curves",
+        _text(statement.curves_note("curves" in pictures)),
+        _picture(pictures, "curves", "learning curves"),
         "## Conditions",
         "\n".join(f"- **{name}**: {_text(fact)}" for name, fact in statement.conditions(report)),
         "## Time",
@@ -47,7 +49,7 @@ def table(report: Report, shown: Sequence[Column]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _picture(report: Report, pictures: Sequence[str], stem: str, title: str) -> str:
+def _picture(pictures: Sequence[str], stem: str, title: str) -> str:
     if stem not in pictures:
         return ""
     return f"![{_text(title)}]({stem}.png)"

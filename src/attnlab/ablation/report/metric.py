@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from attnlab.ablation.report.stats import Summary
+
 NOTHING = "—"
 ACCURACY = ("top1", "top5", "accuracy")
 
@@ -51,9 +53,9 @@ class Metric:
         """A difference as shown, its sign always written."""
         return f"{value * self.scale:+.2f}" if self.is_accuracy else f"{value:+.4g}"
 
-    def score(self, mean: float, std: float, n: int) -> str:
+    def score(self, of: Summary) -> str:
         """The text ``mean ± std (n)``, without the std where one run gives none."""
-        if not n:
+        if not of.n:
             return NOTHING
-        spread = "" if math.isnan(std) else f" ± {self.text(std)}"
-        return f"{self.text(mean)}{spread} ({n})"
+        spread = "" if math.isnan(of.std) else f" ± {self.text(of.std)}"
+        return f"{self.text(of.mean)}{spread} ({of.n})"

@@ -1,6 +1,5 @@
 """The plot of a study: the metric against the ablated value, over all runs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from attnlab.ablation.report import style
 from attnlab.ablation.report.rows import Report, Row
 from attnlab.ablation.report.statement import budget_line
+from attnlab.ablation.report.stats import summarise
 from attnlab.ablation.schema import Axis, Label
 
 
@@ -50,7 +50,6 @@ def metric_figure(report: Report) -> Figure | None:
         (_draw_numbers if position.numeric else _draw_names)(ax, report, position, series)
         if colour is not None:
             style.legend(ax, colour.name)
-        fig.draw_without_rendering()
     return fig
 
 
@@ -111,6 +110,7 @@ def _draw_numbers(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]
 
 def _draw_names(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) -> None:
     metric = report.metric
+    alone = len(series) == 1  # no legend: the space beside the axes is free for the scores
     for one in series:
         y = [index + one.shift for index in range(len(axis.cells))]
         means, stds = _means(one, metric.scale)
@@ -119,12 +119,15 @@ def _draw_names(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) 
             values = _values(row, metric.scale)
             dots = [at + 0.13] * len(values)
             ax.scatter(values, dots, s=16, color=one.colour, alpha=0.55, linewidth=0, zorder=3)
-            if absence := _absence(row):
-                foot = ax.text(0.01, at, absence, transform=ax.get_yaxis_transform())
-                foot.set(va="center", **style.ALERT)
-            elif row and len(series) == 1:
-                score = metric.score(row.score.mean, row.score.std, row.score.n)
+            absence = _absence(row)
+            if alone and row and not absence:
+                score = metric.score(row.score)
                 ax.text(1.02, at, score, transform=ax.get_yaxis_transform(), va="center", size=9)
+            elif absence:
+                foot = ax.text(
+                    1.02 if alone else 0.01, at, absence, transform=ax.get_yaxis_transform()
+                )
+                foot.set(va="center", **style.ALERT)
     ax.set_yticks(range(len(axis.cells)), _names(report, axis, " "))
     ax.set_ylim(len(axis.cells) - 0.5, -0.5)
     ax.set_xlabel(metric.label)
@@ -154,10 +157,9 @@ def _look(one: Series) -> dict[str, Any]:
 
 
 def _means(one: Series, scale: float) -> tuple[list[float], list[float]]:
-    """Means of the valid rows, NaN elsewhere; and their std, 0 where one run gives none."""
-    means = [scale * row.score.mean if row and row.ranked else math.nan for row in one.rows]
-    stds = [scale * row.score.std if row and row.score.n > 1 else 0.0 for row in one.rows]
-    return means, stds
+    """Mean and std of the valid rows; NaN, which is not drawn, elsewhere."""
+    valid = [row.score if row and row.ranked else summarise([]) for row in one.rows]
+    return [scale * score.mean for score in valid], [scale * score.std for score in valid]
 
 
 def _values(row: Row | None, scale: float) -> list[float]:

@@ -73,6 +73,10 @@ class Row:
         """Whether the cell takes part in comparisons: it has runs and none failed."""
         return bool(self.runs) and not self.failed
 
+    def metric(self, tag: str) -> float:
+        """Median of a logged metric over the runs, NaN if none logged it."""
+        return self.typical(lambda run: run.metrics.get(tag, math.nan))
+
     def typical(self, value: Callable[[Run], float]) -> float:
         """Median over the runs that have the number, NaN if none has."""
         known = [x for x in map(value, self.runs) if math.isfinite(x)]

@@ -1,11 +1,11 @@
 """What a report says in words, as plain text: verdict, gaps, conditions, how it was computed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from attnlab.ablation.report.rows import Report, Row
+from attnlab.ablation.report.rows import Report
 
 OVERHEAD_BAR_S = 1.0
 LISA_NOTE = (
@@ -18,7 +18,10 @@ def verdict(report: Report) -> str:
     """Whether the study tells its cells apart, with the numbers that decide it."""
     found = report.separation
     if found is None:
-        return "This study cannot separate its cells: it needs two cells with runs, one with two."
+        return (
+            "This study cannot tell its cells apart: that takes two cells with valid runs, and two "
+            "such runs in at least one of them."
+        )
     metric, ranked = report.metric, report.ranked
     high, low = (
         f"{row.cell.name} ({metric.text(row.score.mean)}{metric.percent})"
@@ -30,6 +33,16 @@ def verdict(report: Report) -> str:
         f"This study {judgement} its cells at this budget: from {low} to {high} the means spread "
         f"over {spread}{metric.points}, twice the standard error over seeds is "
         f"{twice}{metric.points}. {_chance(found.chance, len(ranked))}"
+    )
+
+
+def curves_note(drawn: bool) -> str:
+    """What the learning curves are there for, or that there are none."""
+    if not drawn:
+        return "No run left a learning curve."
+    return (
+        "A fixed budget partly measures how fast a cell learns and not only how far it gets: where "
+        "curves still rise at the end, a longer training may order the cells differently."
     )
 
 
@@ -48,16 +61,17 @@ def differences(report: Report) -> str:
 def gaps(report: Report) -> list[str]:
     """Plain words on every run that is missing or failed."""
     planned = len(report.rows) * len(report.study.seeds)
-    missing = sum(len(row.missing) for row in report.rows)
-    failed = sum(len(row.failed) for row in report.rows)
+    missing = {row.cell.name: row.missing for row in report.rows if row.missing}
+    failed = {row.cell.name: row.failed for row in report.rows if row.failed}
     lines = []
     if missing:
-        cells = _by_cell(report, "missing")
-        lines.append(f"{missing} of {planned} runs {_are(missing)} missing: {cells}.")
+        count = _count(missing)
+        verb = "is" if count == 1 else "are"
+        lines.append(f"{count} of {planned} runs {verb} missing: {_listed(missing)}.")
     if failed:
         lines.append(
-            f"{failed} of {planned} runs failed, {report.metric.tag} is not a finite number: "
-            f"{_by_cell(report, 'failed')}. Their cells are not ranked."
+            f"{_count(failed)} of {planned} runs failed ({report.metric.tag} is not a finite number): "
+            f"{_listed(failed)}. A cell with a failed run is not ranked."
         )
     if report.baseline is None or not report.baseline.ranked:
         lines.append("The baseline has no valid run, or a failed one: no differences are given.")
@@ -115,14 +129,13 @@ def _chance(chance: float, cells: int) -> str:
     return f"By chance alone {cells} equal cells would spread as far in {size} of such studies."
 
 
-def _by_cell(report: Report, kind: str) -> str:
-    def seeds(row: Row) -> tuple[int, ...]:
-        return row.missing if kind == "missing" else row.failed
+def _count(seeds: Mapping[str, Sequence[int]]) -> int:
+    return sum(map(len, seeds.values()))
 
+
+def _listed(seeds: Mapping[str, Sequence[int]]) -> str:
     return "; ".join(
-        f"{row.cell.name} seed{'s' * (len(seeds(row)) > 1)} {_join(seeds(row))}"
-        for row in report.rows
-        if seeds(row)
+        f"{cell} seed{'s' * (len(some) > 1)} {_join(some)}" for cell, some in seeds.items()
     )
 
 
@@ -186,7 +199,3 @@ def _differing(texts: Sequence[str]) -> str:
 
 def _join(values: Sequence[object]) -> str:
     return ", ".join(str(value) for value in values)
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

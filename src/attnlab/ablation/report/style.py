@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 ALERT: Any = {"color": "#B22222", "fontsize": 9}
 # Okabe and Ito (2008), ordered by contrast on white, without the yellow that fails there
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: pairs do not repeat
 REFERENCE: Any = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: the same picture everywhere
@@ -62,9 +62,9 @@ def colours(axis: Axis) -> list[str]:
     return [matplotlib.colors.to_hex(scale(0.85 * k / max(count - 1, 1))) for k in range(count)]
 
 
-def bare(ax: Axes, grid: str) -> None:
+def bare(ax: Axes, grid: Literal["x", "y"]) -> None:
     """Leave of an axes what is read: the grid along one direction and its labels."""
-    ax.grid(axis=grid, linewidth=0.8)  # type: ignore[arg-type]  # "x" or "y" by our callers
+    ax.grid(axis=grid, linewidth=0.8)
     ax.tick_params(length=0)
     ax.spines["left" if grid == "y" else "bottom"].set_visible(False)
 
