@@ -143,7 +143,6 @@ def _report(plan: Plan, results: Sequence[Result]) -> None:
     if not measured:
         raise UserError(f"{plan.directory}: no trial has finished yet, there is nothing to report")
     report.write(plan.study, plan.profile, plan.cells, measured, plan.directory / "report")
-    print(f"report: {plan.directory / 'report' / 'report.md'}")
     print(f"dashboard: tensorboard --logdir {shlex.quote(str(plan.directory))}")
 
 

@@ -1,0 +1,84 @@
+"""A stand-in for `python -m attnlab`, which the trials of the driver's tests run.
+
+It keeps to the contract of the run directory and trains nothing. A file `behave` beside the file
+of the environment variable FAKE_TRIALS holds words such as `raise1`: what a trial does whose
+`model.value` is 1. Each start adds a line to FAKE_TRIALS; checks do not count.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RECORD: dict[str, Any] = {
+    "schema": 1,
+    "steps": 10,
+    "epochs": 1,
+    "started": "2026-01-02T03:04:05+00:00",
+    "finished": "2026-01-02T03:04:15+00:00",
+    "timing": {"total_s": 30.0, "loop_s": 29.0, "overhead_s": 1.0},
+    "versions": {},
+    "hardware": {},
+    "git": {},
+}
+
+
+def record(value: float, seed: int, hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return what a finished trial writes."""
+    return {**RECORD, "metrics": {"test/top1": value}, "seed": seed, "hparams": hparams}
+
+
+def _flags(arguments: list[str]) -> dict[str, str]:
+    flags = {}
+    words = iter(arguments)
+    for word in words:
+        name, separator, value = word.removeprefix("--").partition("=")
+        flags[name] = value if separator else next(words)
+    return flags
+
+
+def _wait(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.02)
+
+
+def main() -> None:
+    assert sys.argv[1] == "fit", sys.argv
+    flags = _flags(sys.argv[2:])
+    value, seed = flags["model.value"], int(flags["seed_everything"])
+    if "check" in flags:
+        if not value.isdigit():
+            sys.exit(f"attnlab: error: model.value: expected an int, got {value!r}")
+        return
+    run_dir, trials = Path(flags["run_dir"]), Path(os.environ["FAKE_TRIALS"])
+    behave = trials.with_name("behave").read_text().split()
+    found = {path.name for path in run_dir.iterdir()}
+    assert all(name == ".lock" or name.startswith("log") for name in found), found
+    (run_dir / "checkpoints").mkdir()
+    progress = {"epoch": 0, "max_epochs": 1, "step": 5, "max_steps": 10}
+    (run_dir / "progress.json").write_text(json.dumps(progress))
+    with trials.open("a") as log:
+        log.write(f"{value} {seed} {os.getpid()}\n")
+    print(f"training with {os.environ['OMP_NUM_THREADS']} threads")
+    if f"stubborn{value}" in behave:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if {f"wait{value}", f"stubborn{value}"} & set(behave):
+        _wait(trials.with_name("gate"))
+    if f"raise{value}" in behave:
+        raise RuntimeError(f"value {value} blew up")
+    if f"kill{value}" in behave:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = json.dumps(record(int(value) / 10 + seed / 100, seed, json.loads(flags["hparams"])))
+    if f"torn{value}" in behave:
+        result = result[:-10]
+    (run_dir / "result.tmp").write_text(result)
+    (run_dir / "result.tmp").rename(run_dir / "result.json")
+    if f"late{value}" in behave:
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()
