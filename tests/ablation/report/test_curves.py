@@ -84,14 +84,13 @@ def test_line_and_band_are_drawn_in_percent(tmp_path):
 
 
 def test_further_axes_become_panels(tmp_path):
+    heights = {"l2": 0.1, "elu": 0.2, "mask": 0.3}
     made = report(
         tmp_path,
         COUNTS,
         KERNELS,
         baseline={"num_rpes": 0, "kernel": "l2"},
-        lines=lambda c, s: [
-            {"step": 1, "val/top1": {"l2": 0.1, "elu": 0.2}.get(c.labels["kernel"], 0.3)}
-        ],
+        lines=lambda c, s: [{"step": 1, "val/top1": heights[c.labels["kernel"]]}],
     )
 
     fig = curves.curves_figure(made)

@@ -1,5 +1,7 @@
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from xml.etree import ElementTree
 
 import matplotlib
@@ -11,21 +13,24 @@ from attnlab.ablation.cells import expand
 from tests.ablation.report.fakes import PROFILE, axis, results, study, write_curve
 
 
-@pytest.fixture
-def written(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Directory of a report, what was printed, and where its runs lie."""
+    tmp_path = tmp_path_factory.mktemp("study")
     made = study(axis("num_rpes", 0, 1, 4), baseline={"num_rpes": 4})
     runs = results(made, tmp_path / "runs", lambda c, s: 0.5 + c.labels["num_rpes"] / 10 + s / 100)
     for result in runs:
         write_curve(result.trial.run_dir, 0.6)
     out_dir = tmp_path / "new" / "report"
     settings = dict(matplotlib.rcParams)
-    report.write(made, PROFILE, expand(made, PROFILE), runs, out_dir)
+    with redirect_stdout(io.StringIO()) as stream:
+        report.write(made, PROFILE, expand(made, PROFILE), runs, out_dir)
     assert dict(matplotlib.rcParams) == settings
-    return out_dir, capsys.readouterr().out
+    return out_dir, stream.getvalue(), tmp_path / "runs"
 
 
 def test_write_leaves_all_files_and_prints(written):
-    out_dir, printed = written
+    out_dir, printed, _ = written
 
     assert sorted(path.name for path in out_dir.iterdir()) == [
         "curves.png",
@@ -52,14 +57,14 @@ def test_pictures_have_their_size_and_are_not_blank(written, stem, size):
 
 
 def test_same_study_gives_the_same_bytes(written, tmp_path):
+    out_dir, _, run_dir = written
     made = study(axis("num_rpes", 0, 1, 4), baseline={"num_rpes": 4})
-    runs = results(made, tmp_path / "runs", lambda c, s: 0.5 + c.labels["num_rpes"] / 10 + s / 100)
-    again = tmp_path / "again"
+    runs = results(made, run_dir, lambda c, s: 0.5 + c.labels["num_rpes"] / 10 + s / 100)
 
-    report.write(made, PROFILE, expand(made, PROFILE), runs, again)
+    report.write(made, PROFILE, expand(made, PROFILE), runs, tmp_path)
 
-    for path in sorted(written[0].iterdir()):
-        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    for path in sorted(out_dir.iterdir()):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_import_is_cheap():
