@@ -110,6 +110,7 @@ class QnA(TokenMixer):
             raise ValueError(f"{numerics=} must be one of {', '.join(_FORMS)}")
         self.kernel_size = kernel_size
         self.num_queries = num_queries
+        self.attention_scale = attention_scale
         self.normalize_queries = normalize_queries
         self.padding = padding
         self.position = position
