@@ -110,7 +110,9 @@ def test_cells_separate_beyond_two_standard_errors(distance, separates):
 def test_chance_is_the_p_value_of_tukeys_test():
     groups = [[1.0, 2.0, 3.0], [5.0, 6.5, 7.0, 6.0], [2.0, 3.0, 4.5]]
 
-    assert separation(groups).chance == pytest.approx(tukey_hsd(*groups).pvalue[0, 1], rel=1e-6)
+    expected = tukey_hsd(*groups).pvalue[0, 1]
+    assert separation(groups).chance == pytest.approx(expected, rel=1e-6)
+    assert separation([[], *groups, []]).chance == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("groups", [[], [[1.0, 2.0]], [[1.0], [2.0]], [[1.0, 2.0], []]])

@@ -113,6 +113,13 @@ def test_overhead_shows_median_and_maximum(tmp_path):
     assert columns.overhead(report(tmp_path, change=slower).rows[0]) == "0.30, 0.90"
 
 
+def test_one_seed_is_named_as_one_pair(tmp_path):
+    made = report(tmp_path, seeds=(0,))
+
+    assert columns.difference(made.metric, made.rows[2]) == "+1.00 (1 pair)"
+    assert columns.score(made.metric, made.rows[2]) == "71.00 (1)"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(7, "7"), (104_310, "104.3k"), (5_717_416, "5.717M"), (2.5e9, "2.5G"), (math.nan, "—")],

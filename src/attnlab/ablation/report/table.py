@@ -24,12 +24,14 @@ def show(report: Report, console: Console) -> None:
     fits = console.measure(whole, options=unbounded).maximum <= console.width
     for one in [whole] if fits else [table(report, results), table(report, costs)]:
         console.print(one)
+        console.print()
     found = report.separation
     style = "green" if found and found.separates else "yellow"
     console.print(Text(statement.verdict(report), style=style))
     for line in (statement.differences(report), *statement.gaps(report)):
         if line:
             console.print(Text(line))
+    console.print()
     facts = Table.grid(padding=(0, 2))
     for name, fact in statement.conditions(report):
         facts.add_row(Text(name, style="dim"), Text(fact))
