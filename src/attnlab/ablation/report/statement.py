@@ -69,9 +69,10 @@ def gaps(report: Report) -> list[str]:
         verb = "is" if count == 1 else "are"
         lines.append(f"{count} of {planned} runs {verb} missing: {_listed(missing)}.")
     if failed:
+        why = f"{report.metric.tag} is not a finite number"
         lines.append(
-            f"{_count(failed)} of {planned} runs failed ({report.metric.tag} is not a finite number): "
-            f"{_listed(failed)}. A cell with a failed run is not ranked."
+            f"{_count(failed)} of {planned} runs failed ({why}): {_listed(failed)}. "
+            "A cell with a failed run is not ranked."
         )
     if report.baseline is None or not report.baseline.ranked:
         lines.append("The baseline has no valid run, or a failed one: no differences are given.")
