@@ -69,8 +69,8 @@ def metric(result: Result, study: Study) -> float | None:
 def base_of(study: Study, profile: Profile) -> Path:
     """Return the file of the study's base experiment in `profile`."""
     if study.base not in profile.bases:
-        raise UserError(f"study {study.name}: {unknown('base', study.base, profile.bases)}, "
-                        f"the bases of profile {profile.name}")  # fmt: skip
+        where = f"study {study.name}, profile {profile.name}"
+        raise UserError(f"{where}: {unknown('base', study.base, profile.bases)}")
     return profile.bases[study.base]
 
 
@@ -90,7 +90,7 @@ def expand(study: Study, profile: Profile) -> tuple[Cell, ...]:
     cells: dict[str, Cell] = {}
     for point in itertools.product(*(axis.cells for axis in study.axes)):
         labels = {axis.name: label for axis, (label, _) in zip(study.axes, point, strict=True)}
-        name = ",".join(f"{axis}={label}" for axis, label in labels.items())
+        name = ",".join(f"{axis}={label}" for axis, label in sorted(labels.items()))
         where = f"study {study.name}, cell {name}"
         varied: dict[str, object] = {}
         for _, overrides in point:

@@ -1,6 +1,7 @@
 """The command line of the driver: `python run_ablation.py --study NAME`."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -111,8 +112,7 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
     from attnlab.ablation.runner import Runner
 
     results = plan.results()
-    journal = Journal(plan.study, plan.directory / "optuna.journal")
-    journal.collect(plan.measured(results))
+    journal = Journal(plan.study, plan.directory / "optuna.journal", plan.measured(results))
     done = {result.trial.run_dir for result in results}
     missing = [trial for trial in plan.trials if trial.run_dir not in done]
     shown = view(total=len(plan.trials), done=len(done))
@@ -120,8 +120,10 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
     with Runner(plan, LocalLauncher(slots, module=module, preload=preload), shown) as runner:
         if errors := runner.preflight(missing):
             raise UserError("\n".join(errors))
-        with shown:
-            runner.run(missing, lambda result: journal.collect(plan.measured([result])))
+        with shown, contextlib.closing(runner.run(missing)) as finished:
+            for result in finished:
+                if plan.measured([result]):
+                    journal.add(result)
     results = plan.results()
     if results:
         _report(plan, results)

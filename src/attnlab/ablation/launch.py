@@ -17,6 +17,7 @@ from attnlab.ablation.trial import run_command
 
 TICK_S = 0.2
 GRACE_S = 5.0
+OWN_MODULES = ("attnlab.ablation.cli", "attnlab.ablation.trial")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class LocalLauncher:
         self._free = deque(slots)
         self._module = module
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["attnlab.ablation.cli", *preload])
+        self._context.set_forkserver_preload([*OWN_MODULES, *preload])
         self._draining = False
         self._stopped_at: float | None = None
 

@@ -2,13 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from rich import progress
 
 from attnlab.ablation import rundir
 from attnlab.ablation.cells import Trial
-
-if TYPE_CHECKING:  # imported late, for the sake of `--help`
-    from rich.progress import TaskID
 
 
 class PlainView:
@@ -52,8 +51,6 @@ class LiveView(PlainView):
     """The lines of `PlainView`, over a bar for the study and one for each running trial."""
 
     def __init__(self, total: int, done: int) -> None:
-        from rich import progress
-
         super().__init__(total, done)
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
@@ -65,7 +62,7 @@ class LiveView(PlainView):
             speed_estimate_period=600.0,
         )
         self._all = self._bars.add_task("all trials", total=total, completed=done, detail="")
-        self._running: dict[Path, TaskID] = {}
+        self._running: dict[Path, progress.TaskID] = {}
 
     def __enter__(self) -> Self:
         self.tick()
@@ -93,9 +90,9 @@ class LiveView(PlainView):
         ended = self._done + self._failed
         fractions = 0.0
         for run_dir, bar in self._running.items():
-            if progress := rundir.read_progress(run_dir):
-                fractions += progress.fraction
-                self._bars.update(bar, completed=progress.fraction, detail=str(progress))
+            if reached := rundir.read_progress(run_dir):
+                fractions += reached.fraction
+                self._bars.update(bar, completed=reached.fraction, detail=str(reached))
         queued = self._total - ended - len(self._running)
         counts = f"{self._done} done, {len(self._running)} running, {queued} queued"
         failed = f", {self._failed} failed" if self._failed else ""

@@ -25,6 +25,8 @@ from attnlab.ablation.cells import Result, Trial
 from attnlab.ablation.errors import UserError
 
 LOCK = ".lock"
+PATIENCE_S = 5.0
+"""How long a trial whose driver was killed may take to die."""
 RESULT_SCHEMA = 1
 _RESULT_FIELDS = {
     "metrics": dict,
@@ -102,15 +104,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` so that a reader finds the old file or the new one, whatever happens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(value, indent=1)
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -122,7 +124,7 @@ def clean(run_dir: Path) -> None:
     """
     if not run_dir.exists():
         return
-    with locked(run_dir / LOCK, f"{run_dir} is in use", patience_s=5.0):
+    with locked(run_dir / LOCK, f"{run_dir} is in use", patience_s=PATIENCE_S):
         attempts = len(list(run_dir.glob("log.*.txt")))
         for path in run_dir.iterdir():
             if path.name == "log.txt":

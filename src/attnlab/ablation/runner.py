@@ -3,13 +3,13 @@
 import contextlib
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from attnlab.ablation import cells, rundir
 from attnlab.ablation.cells import Result, Trial
-from attnlab.ablation.launch import Ended, Job, Launcher, Started
+from attnlab.ablation.launch import Ended, Events, Job, Launcher, Started
 from attnlab.ablation.plan import Plan
 from attnlab.ablation.progress import PlainView
 
@@ -21,12 +21,10 @@ class Runner:
 
     Attributes:
         interrupted: Whether either came.
-        failures: Number of trials that ended without a result of their own accord.
     """
 
     def __init__(self, plan: Plan, launcher: Launcher, view: PlainView) -> None:
         self.interrupted = False
-        self.failures = 0
         self._plan = plan
         self._launcher = launcher
         self._view = view
@@ -71,8 +69,8 @@ class Runner:
             if key in failed
         ]
 
-    def run(self, missing: Sequence[Trial], on_result: Callable[[Result], None]) -> None:
-        """Run each trial in `missing` once; `on_result` is told of each that finishes.
+    def run(self, missing: Sequence[Trial]) -> Generator[Result]:
+        """Run each trial in `missing` once and yield the results as they come.
 
         Raises:
             UserError: Another process works in a run directory; nothing has been started.
@@ -81,14 +79,15 @@ class Runner:
         for trial in missing:
             rundir.clean(trial.run_dir)
         trials = {str(trial.run_dir): trial for trial in missing}
-        for event in self._events(map(self._job, missing)):
-            if isinstance(event, Started):
-                self._view.started(trials[event.job.name])
-            elif isinstance(event, Ended):
-                self._ended(trials[event.job.name], event, on_result)
-            self._view.tick()
+        with contextlib.closing(self._events(map(self._job, missing))) as events:
+            for event in events:
+                if isinstance(event, Started):
+                    self._view.started(trials[event.job.name])
+                elif isinstance(event, Ended):
+                    yield from self._ended(trials[event.job.name], event)
+                self._view.tick()
 
-    def _events(self, jobs: Iterable[Job]) -> Iterator[Started | Ended | None]:
+    def _events(self, jobs: Iterable[Job]) -> Events:
         with contextlib.closing(self._launcher.run(jobs)) as events:
             for event in events:
                 while self._news:
@@ -106,21 +105,20 @@ class Runner:
             lock=trial.run_dir / rundir.LOCK,
         )
 
-    def _ended(self, trial: Trial, event: Ended, on_result: Callable[[Result], None]) -> None:
+    def _ended(self, trial: Trial, event: Ended) -> Iterator[Result]:
         if rundir.read_result(trial) is not None:
             rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
         result = rundir.read_result(trial)
-        if result is None and self._stopped:
-            self._view.ended(trial, f"stopped {trial}", ok=False)
-        elif result is None:
-            self.failures += 1
-            line = f"failed {trial}: {_reason(event)} (log: {event.job.log})"
-            self._view.ended(trial, line, ok=False)
-        else:
+        if result is not None:
             value = cells.metric(result, self._plan.study)
-            score = f"{self._plan.study.metric} " + ("missing" if value is None else f"{value:.4g}")
-            self._view.ended(trial, f"done {trial}: {score}, {event.wall_s:.1f} s", ok=True)
-            on_result(result)
+            score = "missing" if value is None else f"{value:.4g}"
+            line = f"done {trial}: {self._plan.study.metric} {score}, {event.wall_s:.1f} s"
+            yield result
+        elif self._stopped:
+            line = f"stopped {trial}"
+        else:
+            line = f"failed {trial}: {_reason(event)} (log: {event.job.log})"
+        self._view.ended(trial, line, ok=result is not None)
 
     def _interrupt(self, number: int, frame: object) -> None:
         """Handle a signal; printing waits, since the signal may have come amid a print."""
