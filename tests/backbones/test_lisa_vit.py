@@ -132,8 +132,8 @@ def test_initialisation_leaves_operators_alone() -> None:
     torch.manual_seed(1)
     model = LisaViT(SelfAttention, 32, 2, width=96, depth=2, heads=3, absolute_position=True)
     for block in model.blocks:
-        assert block.mlp[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
-        assert block.mlp[2].weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert block.mlp[0].weight.std().item() == pytest.approx(96**-0.5, rel=0.05)
+        assert block.mlp[2].weight.std().item() == pytest.approx(384**-0.5, rel=0.05)
         assert not block.mlp[0].bias.any()
         assert not block.mlp[2].bias.any()
         assert block.mixer.proj.weight.std().item() == pytest.approx(96**-0.5, rel=0.05)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.operators.base import TokenMixer
+from attnlab.operators.init import lecun_linear
 
 
 class DropPath(nn.Module):
@@ -36,7 +37,7 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Sequential):
-    """Token-wise MLP: linear, GELU, linear.
+    """Token-wise MLP: linear, GELU, linear; weights lecun normal, biases 0.
 
     Args:
         dim: Channels in and out.
@@ -46,7 +47,11 @@ class Mlp(nn.Sequential):
 
     def __init__(self, dim: int, ratio: float = 4.0, gelu: str = "none") -> None:
         hidden = int(dim * ratio)
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate=gelu), nn.Linear(hidden, dim))
+        super().__init__(
+            lecun_linear(dim, hidden, bias=True),
+            nn.GELU(approximate=gelu),
+            lecun_linear(hidden, dim, bias=True),
+        )
 
 
 class Block(nn.Module):

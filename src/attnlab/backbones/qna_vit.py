@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
-from attnlab.backbones.blocks import Block, Mlp
+from attnlab.backbones.blocks import Block
 from attnlab.operators.base import Grid, MixerFactory
 from attnlab.operators.init import lecun_linear, lecun_normal_
 
@@ -30,13 +30,6 @@ def per_stage(mixer: MixerFactory | Sequence[MixerFactory], stages: int) -> Sequ
 def drop_path_rates(last: float, blocks: int) -> Iterator[float]:
     """Yield the rate of each block in the order of execution, from 0 up to `last`."""
     return (last * block / max(blocks - 1, 1) for block in range(blocks))
-
-
-def init_linear(module: nn.Module) -> None:
-    """Initialise a linear layer lecun normal, its bias 0."""
-    if isinstance(module, nn.Linear):
-        lecun_normal_(module.weight, module.in_features)
-        nn.init.zeros_(module.bias)
 
 
 class StridedProjection(nn.Module):
@@ -173,9 +166,6 @@ class QnAViT(Backbone):
                 grid = strided.out_grid(grid)
             self.stages.append(Stage(local_blocks, blocks, downsample))
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
-        for module in self.modules():
-            if isinstance(module, Mlp):
-                module.apply(init_linear)
 
     def forward_features(
         self, images: Float[Tensor, "batch channels height width"]

@@ -16,8 +16,10 @@ def lecun_normal_(weight: Tensor, fan_in: int) -> Tensor:
     return nn.init.trunc_normal_(weight, std=sigma, a=-2 * sigma, b=2 * sigma)
 
 
-def lecun_linear(dim_in: int, dim_out: int) -> nn.Linear:
-    """Return a linear layer without bias, initialised by `lecun_normal_`."""
-    linear = nn.Linear(dim_in, dim_out, bias=False)
+def lecun_linear(dim_in: int, dim_out: int, bias: bool = False) -> nn.Linear:
+    """Return a linear layer initialised by `lecun_normal_`, its bias (if any) by 0."""
+    linear = nn.Linear(dim_in, dim_out, bias=bias)
     lecun_normal_(linear.weight, dim_in)
+    if bias:
+        nn.init.zeros_(linear.bias)
     return linear

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
+from attnlab.operators.init import lecun_linear
 
 
 class PooledClassifier(nn.Module):
@@ -22,9 +23,7 @@ class PooledClassifier(nn.Module):
         if num_classes < 1:
             raise ValueError(f"{num_classes=} must be at least 1")
         self.backbone = backbone
-        self.head = nn.Linear(backbone.num_features, num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = lecun_linear(backbone.num_features, num_classes, bias=True)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]

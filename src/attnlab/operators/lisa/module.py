@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
+from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import dense, spectral
 from attnlab.operators.lisa.kernels import ACTIVATIONS, FEATURE_MAPS, features, linear_attention
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
@@ -129,10 +130,10 @@ class LiSA(TokenMixer):
 
     def _create_parameters(self) -> None:
         heads, groups, rpes = self.heads, self.key_groups, self.num_rpes
-        self.to_q = nn.Linear(self.dim, heads * self.key_dim, bias=False)
-        self.to_k = nn.Linear(self.dim, groups * self.key_dim, bias=False)
-        self.to_v = nn.Linear(self.dim, self.out_dim, bias=False)
-        self.to_out = nn.Linear(self.out_dim, self.out_dim, bias=False)
+        self.to_q = lecun_linear(self.dim, heads * self.key_dim)
+        self.to_k = lecun_linear(self.dim, groups * self.key_dim)
+        self.to_v = lecun_linear(self.dim, self.out_dim)
+        self.to_out = lecun_linear(self.out_dim, self.out_dim)
         self.temperature = nn.Parameter(torch.ones(heads))
         if self.content:
             self.content_gain = nn.Parameter(torch.ones(heads))
@@ -142,7 +143,7 @@ class LiSA(TokenMixer):
             gaussian_tables(heads, rpes, self.grid, periodic=self.periodic)
         )
         if self.variant == "mask":
-            self.to_gate = nn.Linear(self.dim, heads * rpes, bias=False)
+            self.to_gate = lecun_linear(self.dim, heads * rpes)
             return
         self.encoding = nn.Parameter(
             gaussian_tables(groups, rpes, self.grid, periodic=self.periodic)
