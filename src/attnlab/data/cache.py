@@ -7,7 +7,7 @@ it, so that a damaged file is told from a sound one.
 import hashlib
 import math
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +36,13 @@ def write_records(path: Path, images: Images, labels: Labels) -> None:
     last = np.zeros((1, rows.shape[1]), np.uint8)
     last[0, :32] = _digest(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
             np.save(file, np.concatenate([rows, last]))
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_records(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels] | None:
