@@ -31,7 +31,8 @@ def _l2(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
 def _elu(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     phi_q, phi_k = F.elu(temperature * q) + 1, F.elu(k) + 1
     total = torch.einsum("bgpnc,bgc->bgpn", _grouped(phi_q, k.shape[1]), phi_k.sum(-2))
-    return phi_q / total.flatten(1, 2).unsqueeze(-1), phi_k
+    # elu + 1 rounds to zero below -17 in float32: such a query attends to nothing, not to NaN.
+    return phi_q / total.flatten(1, 2).unsqueeze(-1).clamp_min(1e-6), phi_k
 
 
 def _softmax(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ the same code with other spectra or other value slices.
 """
 
 import math
+from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from jaxtyping import Complex, Float
@@ -15,6 +17,8 @@ from attnlab.operators.lisa.kernels import ACTIVATIONS, pattern_scores
 from attnlab.operators.lisa.tables import low_pass, place
 
 Spectra = Complex[Tensor, "rows rpes *frequencies"]
+Encoding = Complex[Tensor, "groups rpes *frequencies"]
+Composing = Complex[Tensor, "heads rpes *frequencies"]
 QueryFeatures = Float[Tensor, "batch heads queries features"]
 KeyFeatures = Float[Tensor, "batch groups keys features"]
 Values = Float[Tensor, "batch heads keys value_dim"]
@@ -60,8 +64,11 @@ def convolve(
     stride: int = 1,
     *,
     periodic: bool = False,
-) -> Float[Tensor, "batch rows rpes channels queries"]:
-    """Return (P_r * x)[n] = sum_m P_r[p(n) - p(m)] x[m] for every table, row and channel.
+) -> Iterator[Float[Tensor, "batch rows channels queries"]]:
+    """Yield (P_r * x)[n] = sum_m P_r[p(n) - p(m)] x[m] for r = 0..R-1.
+
+    One table at a time: the padded product and its transform need 1/R of the memory, which on a
+    CPU also keeps them in cache.
 
     Args:
         maps: x, with one map for all the R tables of a row or one for each.
@@ -72,24 +79,28 @@ def convolve(
     """
     axes = tuple(range(-len(grid), 0))
     size = _buffer_size(grid, periodic)
-    with torch.autocast(maps.device.type, enabled=False):
-        x = torch.fft.rfftn(torch.unflatten(_wide(maps), -1, grid), s=size, dim=axes)
-        y: Tensor = torch.fft.irfftn(spectra.unsqueeze(2) * x, s=size, dim=axes)
-    y = y[(*[slice(None)] * 4, *(slice(0, length, stride) for length in grid))]
-    return y.flatten(-len(grid)).to(maps.dtype)
-
-
-def _values(v: Values, rpes: int, split: bool) -> Float[Tensor, "batch heads #rpes slice keys"]:
-    """Lay the value channels out as one slice for all RPEs, or one slice each."""
-    return torch.unflatten(v.mT, 2, (rpes if split else 1, -1))
+    kept = (*[slice(None)] * 3, *(slice(0, length, stride) for length in grid))
+    x = torch.fft.rfftn(torch.unflatten(_wide(maps), -1, grid), s=size, dim=axes)
+    for r, spectrum in enumerate(spectra.unsqueeze(2).unbind(1)):
+        product = spectrum * x[:, :, r if x.shape[2] > 1 else 0]
+        y: Tensor = torch.fft.irfftn(product, s=size, dim=axes)
+        yield y[kept].flatten(3).to(maps.dtype)
 
 
 def _compose(
-    scores: Prior, maps: Float[Tensor, "batch heads rpes slice queries"], split: bool
-) -> Output:
+    scores: Prior,
+    v: Values,
+    composing: Composing,
+    grid: Grid,
+    stride: int,
+    periodic: bool,
+    split: bool,
+) -> Float[Tensor, "batch heads queries value_dim"]:
     """Weight the convolved values by the scores and sum them, or join their slices."""
-    weighted = scores.mT.unsqueeze(3) * maps
-    return (weighted.flatten(2, 3) if split else weighted.sum(2)).mT
+    values = torch.unflatten(v.mT, 2, (composing.shape[1] if split else 1, -1))
+    maps = convolve(values, composing, grid, stride, periodic=periodic)
+    weighted = (score.unsqueeze(2) * y for score, y in zip(scores.unbind(-1), maps, strict=True))
+    return (torch.cat(list(weighted), 2) if split else reduce(torch.add, weighted)).mT
 
 
 def pattern(
@@ -97,8 +108,8 @@ def pattern(
     phi_k: KeyFeatures,
     v: Values,
     prior: Prior,
-    encoding: Spectra,
-    composing: Spectra,
+    encoding: Encoding,
+    composing: Composing,
     activation: str = "identity",
     *,
     grid: Grid,
@@ -122,9 +133,8 @@ def pattern(
         split: Pattern r acts on its own slice of the value channels only.
     """
     encoded_keys = convolve(phi_k.mT.unsqueeze(2), encoding, grid, stride, periodic=periodic)
-    scores = pattern_scores(phi_q, encoded_keys, prior, activation)
-    values = _values(v, composing.shape[1], split)
-    return _compose(scores, convolve(values, composing, grid, stride, periodic=periodic), split)
+    scores = pattern_scores(phi_q, torch.stack(list(encoded_keys), 2), prior, activation)
+    return _compose(scores, v, composing, grid, stride, periodic, split)
 
 
 def mask(
@@ -132,7 +142,7 @@ def mask(
     phi_k: KeyFeatures,
     v: Values,
     prior: Prior,
-    composing: Spectra,
+    composing: Composing,
     activation: str = "identity",
     *,
     grid: Grid,
@@ -142,16 +152,18 @@ def mask(
 ) -> Output:
     """Return sum_m a_nm (sum_r f(prior_nr) P_r[p(n) - p(m)]) v_m; arguments as in `pattern`.
 
-    With a_nm = sum_c phi_q[n, c] phi_k[m, c], each product phi_k[m, c] v_m is a map of its own to
-    convolve: features times value channels of them.
+    As a_nm = sum_c phi_q[n, c] phi_k[m, c], this is a sum over c of values weighted by phi_k,
+    composed, and weighted by phi_q: features times the transforms of `pattern`.
     """
-    values = _values(v, composing.shape[1], split)
-    keys = phi_k.mT.repeat_interleave(v.shape[1] // phi_k.shape[1], dim=1)
-    products = torch.einsum("bhcm,bhrdm->bhrcdm", keys, values)
-    maps = convolve(products.flatten(3, 4), composing, grid, stride, periodic=periodic)
-    maps = torch.unflatten(maps, 3, (keys.shape[2], -1))
-    attended = torch.einsum("bhnc,bhrcdn->bhrdn", phi_q, maps)
-    return _compose(ACTIVATIONS[activation](prior), attended, split)
+    scores = ACTIVATIONS[activation](prior)
+    phi_k = phi_k.repeat_interleave(v.shape[1] // phi_k.shape[1], dim=1)
+    terms = (
+        query.unsqueeze(-1)
+        * _compose(scores, key.unsqueeze(-1) * v, composing, grid, stride, periodic, split)
+        for query, key in zip(phi_q.unbind(-1), phi_k.unbind(-1), strict=True)
+    )
+    output: Tensor = reduce(torch.add, terms)
+    return output
 
 
 def flops(grid: Grid, inputs: int, outputs: int, *, periodic: bool = False) -> int:
