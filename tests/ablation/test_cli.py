@@ -28,7 +28,9 @@ def test_a_study_runs_each_trial_once_and_a_second_start_none(lab: Lab) -> None:
     assert sorted(lab.trainings()) == ALL
     assert REPORT in out
     assert "dashboard: tensorboard --logdir runs/ablations/value/laptop" in out
-    assert (lab.run_dir(1, 0) / "log.txt").read_text() == "training with 1 threads\n"
+    command, output = (lab.run_dir(1, 0) / "log.txt").read_text().splitlines()
+    assert command.startswith("$ python -m attnlab fit --config base.yaml --run_dir runs/")
+    assert output == "training with 1 threads"
     assert json.loads((lab.run_dir(1, 0) / "driver.json").read_text())["wall_s"] > 0
     code, out, _ = lab.drive()
     assert code == 0

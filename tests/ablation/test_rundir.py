@@ -133,7 +133,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         ("torch.cuda.OutOfMemoryError: 3 GiB\nEpoch 3\n", "torch.cuda.OutOfMemoryError: 3 GiB"),
         ("attnlab: error: no such key\n\n", "attnlab: error: no such key"),
         ("Epoch 1\rEpoch 2\r\n", "Epoch 2"),
-        ("\n", ""),
+        ("$ python -m attnlab fit\n", ""),
     ],
 )
 def test_the_error_of_a_log(tmp_path: Path, text: str, error: str) -> None:

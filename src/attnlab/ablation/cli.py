@@ -24,7 +24,7 @@ def main(
     args: Sequence[str] | None = None,
     *,
     module: str = "attnlab",
-    preload: Sequence[str] = ("attnlab.cli",),
+    preload: Sequence[str] = ("attnlab.cli", "torch.utils.tensorboard"),
 ) -> int:
     """Run the driver and return its exit code.
 
@@ -45,7 +45,9 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        message = f"{error.filename or 'output'}: {error.strerror}; finished trials are kept"
+        message = (
+            f"{error.filename or options.output_dir}: {error.strerror}; finished trials are kept"
+        )
     except KeyboardInterrupt:
         return INTERRUPTED
     for line in message.splitlines():

@@ -4,7 +4,7 @@
 |---|---|---|
 | `result.json` | trial, by atomic rename | it finished; without a valid one it did not |
 | `progress.json` | trial | how far it is |
-| `log.txt`, `log.<n>.txt` | trial | its output, and that of earlier attempts, oldest first |
+| `log.txt`, `log.<n>.txt` | trial | its command and output; earlier attempts, oldest first |
 | `driver.json` | driver | what only the parent can measure: the wall time of the process |
 | `.lock` | trial | held by `flock` while the trial lives |
 """
@@ -25,6 +25,8 @@ from attnlab.ablation.cells import Result, Trial
 from attnlab.ablation.errors import UserError
 
 LOCK = ".lock"
+PROMPT = "$ "
+"""Opens the first line of a log, which is the command."""
 PATIENCE_S = 5.0
 """How long a trial whose driver was killed may take to die."""
 RESULT_SCHEMA = 1
@@ -145,7 +147,8 @@ def last_error(log: Path) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if not line.startswith(PROMPT)]
+    lines = [line for line in lines if line]
     errors = [line for line in lines if _ERROR_LINE.match(line)]
     return (errors or lines or [""])[-1]
 

@@ -95,12 +95,13 @@ class Runner:
                 yield event
 
     def _job(self, trial: Trial) -> Job:
-        trial.run_dir.mkdir(parents=True, exist_ok=True)
+        arguments = cells.arguments(trial, self._plan.base)
         log = trial.run_dir / "log.txt"
-        log.touch()  # a full disk shows here, where it can be said in one line
+        trial.run_dir.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{rundir.PROMPT}{cells.command_line(arguments, {})}\n", encoding="utf-8")
         return Job(
             name=str(trial.run_dir),
-            arguments=cells.arguments(trial, self._plan.base),
+            arguments=arguments,
             log=log,
             lock=trial.run_dir / rundir.LOCK,
         )
