@@ -102,4 +102,6 @@ def test_resize_of_a_periodic_table_crosses_the_seam() -> None:
     gain = (19 * math.cos(math.pi / 9) - 3 * math.cos(math.pi / 3)) / 16
     torch.testing.assert_close(resized[..., ::2], wave(9))
     torch.testing.assert_close(resized[..., 1::2], gain * wave(18)[..., 1::2])
-    assert (resize(wave(12), (1, 12), (1, 9), periodic=True) - wave(9)).abs().max() < 0.02
+    fewer = resize(wave(12), (1, 12), (1, 9), periodic=True)
+    torch.testing.assert_close(fewer[..., ::3], wave(9)[..., ::3])
+    assert (fewer - wave(9)).abs().max() < 0.03
