@@ -90,9 +90,9 @@ def test_schedule_spans_the_run_and_decay_spares_tables():
 
 
 def test_learns_and_can_be_validated_before():
-    module = task(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.01))
+    module = task(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.03))
     (before,) = trainer().validate(module, NoiseData()._loader(64, seed=1), verbose=False)
-    trainer(max_epochs=20, log_every_n_steps=1).fit(module, NoiseData())
+    trainer(max_epochs=40, log_every_n_steps=1).fit(module, NoiseData())
     (after,) = trainer().validate(module, NoiseData()._loader(64, seed=1), verbose=False)
     assert before["val/top1"] < 0.4
     assert after["val/top1"] > 0.6
