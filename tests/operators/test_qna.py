@@ -1,9 +1,36 @@
 import functools
+import json
+import math
+from pathlib import Path
 from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
 
 from attnlab.operators.base import MixerFactory
 from attnlab.operators.qna import QnA
-from tests.operators.contract import OperatorLaws
+from attnlab.operators.qna.functional import (
+    attend,
+    attend_by_convolution,
+    attend_by_matrix,
+    attend_stably,
+    scale_queries,
+)
+from attnlab.operators.qna.reference import qna_reference
+from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FORMS = [attend_by_convolution, attend_by_matrix, attend_stably]
+OFFICIAL_NAMES = {
+    "query": "query",
+    "key.weight": "Wk",
+    "value.weight": "to_v/kernel",
+    "proj.weight": "to_out/kernel",
+    "scale": "attn_scale_weights",
+    "position_bias": "rpe_bias",
+}
 
 
 def qna(**options) -> MixerFactory:
@@ -26,3 +53,291 @@ class TestQnA(OperatorLaws):
         "free queries": qna(normalize_queries=False),
         "stable": qna(numerics="stable"),
     }
+
+
+@pytest.mark.parametrize(
+    ("grid", "size", "stride"),
+    [((7, 5), 3, 1), ((7, 5), 5, 2), ((5, 11), 7, 3), ((3, 5, 2), 3, 1), ((3, 7, 5), 3, 2)],
+)
+def test_locality_the_gradient_lives_on_the_window_exactly(grid, size, stride) -> None:
+    layer = build(qna(kernel_size=size), grid, stride)
+    x = tokens(grid, batch=1).requires_grad_()
+    out = layer(x)
+    positions = list(np.ndindex(*out.shape[1:-1]))
+    for position in positions[:: max(1, len(positions) // 7)]:
+        (grad,) = torch.autograd.grad(out[0, *position].sum(), x, retain_graph=True)
+        expected = torch.zeros(grid, dtype=torch.bool)
+        window = [
+            slice(max(0, stride * i - size // 2), stride * i + size // 2 + 1) for i in position
+        ]
+        expected[tuple(window)] = True
+        assert torch.equal(grad[0].abs().amax(-1) > 0, expected), position
+
+
+def window_problem(grid, size, queries=2, heads=3, head_dim=2) -> list[Tensor]:
+    """Return scores, values, bias and scale, in float64, all with gradient."""
+    generator = torch.Generator().manual_seed(31)
+    offsets = size ** len(grid)
+    shapes = [
+        (2, *grid, queries, heads),
+        (2, *grid, heads, head_dim),
+        (offsets, queries, heads),
+        (offsets, queries, heads),
+    ]
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in shapes
+    ]
+
+
+def by_reference(scores, values, bias, scale, *sizes) -> Tensor:
+    """Give the reference the keys that have these scores with unit queries."""
+    queries, heads = scores.shape[-2:]
+    keys = scores.transpose(-1, -2)  # query l is unit vector l: head_dim equals queries
+    query = torch.eye(queries, dtype=scores.dtype).unsqueeze(1).expand(-1, heads, -1)
+    return qna_reference(keys, values, query, bias, scale, *sizes)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("grid", "size", "stride", "padding"),
+    [
+        ((7, 5), 1, 1, 0),
+        ((7, 5), 3, 1, 1),
+        ((5, 11), 7, 2, 3),
+        ((3, 5), 13, 1, 6),  # larger than the grid
+        ((7, 5), 4, 3, 2),  # even
+        ((11, 7), 5, 2, 0),
+        ((5, 7), 3, 1, 2),  # outer windows hold one token only
+        ((3, 7, 5), 3, 2, 1),
+    ],
+)
+def test_every_form_is_the_reference(form, grid, size, stride, padding) -> None:
+    problem = window_problem(grid, size)
+    expected = by_reference(*problem, size, stride, padding)
+    actual = form(*problem, size, stride, padding)
+    assert_close(actual, expected, 1e-12, "output")
+    cotangent = torch.randn_like(expected)
+    grads = torch.autograd.grad(actual, problem, cotangent)
+    expected_grads = torch.autograd.grad(expected, problem, cotangent)
+    for name, grad, wanted in zip("svbc", grads, expected_grads, strict=True):
+        # With a window of one token the softmax is constant: scores and bias get no gradient.
+        scale = max(wanted.abs().max().item(), 1.0)
+        assert (grad - wanted).abs().max().item() <= 1e-12 * scale, name
+
+
+def test_small_grids_are_summed_by_matrix_and_others_by_convolution() -> None:
+    small, large = window_problem((8, 7), 7), window_problem((13, 11), 7)
+    assert torch.equal(attend(*small, 7, 1, 3), attend_by_matrix(*small, 7, 1, 3))
+    assert torch.equal(attend(*large, 7, 1, 3), attend_by_convolution(*large, 7, 1, 3))
+
+
+@pytest.mark.parametrize("case", ["k3", "k3_stride2_widen", "k7"])
+@pytest.mark.parametrize("how", ["fast", "stable", "reference"])
+def test_official_layer_in_output_and_every_gradient(case, how) -> None:
+    arrays = np.load(GOLDEN / f"qna_layer_{case}.npz")
+    config = json.loads(str(arrays["config"]))
+    layer = QnA(
+        config["C"],
+        config["heads"],
+        arrays["x"].shape[1:3],
+        config["stride"],
+        out_dim=config["features"],
+        kernel_size=config["kernel_size"],
+        num_queries=config["n_queries"],
+        numerics="stable" if how == "stable" else "fast",
+    )
+
+    def ours(name: str, kind: str) -> Tensor:
+        value = torch.from_numpy(arrays[f"{kind}/{OFFICIAL_NAMES[name]}"])
+        return value.T if name.endswith("weight") else value.view(value.shape[-2:])
+
+    layer.load_state_dict({name: ours(name, "param") for name in OFFICIAL_NAMES})
+    x = torch.from_numpy(arrays["x"]).requires_grad_()
+    out = layer.reference(x) if how == "reference" else layer(x)
+    out.backward(torch.from_numpy(arrays["g"]))
+    assert_close(out, torch.from_numpy(arrays["out"]), 2e-6, "output")
+    assert_close(x.grad, torch.from_numpy(arrays["grad/x"]), 2e-6, "input")
+    for name, parameter in layer.named_parameters():
+        assert_close(parameter.grad, ours(name, "grad/param"), 2e-6, name)
+
+
+def test_window_of_one_is_the_scaled_value() -> None:
+    layer = build(qna(kernel_size=1, num_queries=3), (5, 3))
+    x = tokens((5, 3))
+    values = layer.value(x).unflatten(-1, (HEADS, -1))
+    per_head = layer.scale.view(3, HEADS).sum(0)
+    assert_close(layer(x), layer.proj((values * per_head[:, None]).flatten(-2)), 1e-12, "k=1")
+
+
+def test_a_constant_added_to_the_bias_of_a_head_changes_nothing() -> None:
+    layer, x = build(QnA, (7, 5)), tokens((7, 5))
+    before = layer(x)
+    with torch.no_grad():
+        layer.position_bias.add_(torch.arange(2.0 * HEADS))
+    assert_close(layer(x), before, 1e-12, "shifted bias")
+
+
+def test_only_free_queries_depend_on_their_length() -> None:
+    for normalize in (True, False):
+        layer, x = build(qna(normalize_queries=normalize), (7, 5)), tokens((7, 5))
+        before = layer(x)
+        with torch.no_grad():
+            layer.query.mul_(3)
+        changed = (layer(x) - before).abs().max() / before.abs().max()
+        assert (changed < 1e-5) == normalize
+
+
+def test_queries_are_divided_by_norm_and_root_of_the_head_width() -> None:
+    query = torch.tensor([[3.0, 4.0, 0.0, 2.0]])
+    unit = scale_queries(query, heads=2, normalize=True)
+    expected = torch.tensor([[[0.6, 0.8], [0.0, 1.0]]]) / math.sqrt(2)
+    assert torch.allclose(unit, expected, atol=1e-6)
+    free = scale_queries(query, heads=2, normalize=False)
+    assert torch.allclose(free, query.view(1, 2, 2) / math.sqrt(2))
+
+
+def test_absolute_position_is_the_product_of_query_and_embedding() -> None:
+    absolute = build(qna(position="absolute"), (7, 5))
+    relative = build(QnA, (7, 5))
+    shared = {
+        name: value for name, value in absolute.state_dict().items() if "position" not in name
+    }
+    unit = absolute.query.view(2, HEADS, -1)
+    unit = unit / (unit.norm(dim=-1, keepdim=True) + 1e-6) / math.sqrt(DIM // HEADS)
+    embedding = absolute.position_embedding.view(9, 2, HEADS, -1)
+    bias = (unit * embedding).sum(-1).flatten(1)
+    relative.load_state_dict(shared | {"position_bias": bias})
+    x = tokens((7, 5))
+    assert_close(absolute(x), relative(x), 1e-12, "absolute")
+
+
+def test_attention_scales() -> None:
+    def scale(mode: str, queries: int = 2) -> Tensor:
+        return QnA(4, 2, (3, 3), attention_scale=mode, num_queries=queries).scale
+
+    assert torch.equal(scale("ones"), torch.ones(9, 4))
+    assert torch.equal(scale("posneg", 3), torch.tensor([[1.0, 1, 1, -1, -1, -1]]))
+    assert torch.equal(scale("avg", 4), torch.full((1, 8), 0.25))
+    assert torch.equal(scale("none"), torch.ones(1, 4))
+    assert scale("normal").shape == (9, 4)
+    assert scale("normal_elementwise").shape == (1, 4)
+    learnt = {
+        mode
+        for mode in ("normal", "normal_elementwise", "ones", "posneg", "avg", "none")
+        if isinstance(scale(mode), nn.Parameter)
+    }
+    assert learnt == {"normal", "normal_elementwise", "ones"}
+
+
+def test_initial_values_and_parameter_count() -> None:
+    torch.manual_seed(0)
+    layer = QnA(96, 4, (5, 5), out_dim=128, kernel_size=7, num_queries=16)
+    sigma = math.sqrt(1 / 32)
+    assert layer.query.abs().max() <= 2 * sigma
+    assert layer.query.std().item() == pytest.approx(0.8796 * sigma, rel=0.05)
+    assert layer.scale.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not layer.position_bias.any()
+    for linear, fan_in in ((layer.key, 96), (layer.value, 96), (layer.proj, 128)):
+        assert linear.weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.05)
+    count = sum(parameter.numel() for parameter in layer.parameters())
+    assert count == 2 * 96 * 128 + 128**2 + 16 * 128 + 2 * 49 * 16 * 4
+    assert layer.no_weight_decay >= {"query", "scale", "position_bias", "position_embedding"}
+
+
+@pytest.mark.parametrize("grid", [(7, 5), (3, 7, 5)])
+def test_learnt_maps_are_the_offset_weights_of_each_head(grid) -> None:
+    layer = build(qna(kernel_size=3), grid)
+    maps = layer.learnt_maps()["window"]
+    assert maps.shape == (2 * HEADS, 3, 3)
+    assert not maps.requires_grad
+    middle = 9 * (len(grid) - 2)  # the offsets of the middle frame start here
+    row, column, index = 2, 1, 4
+    offset = middle + 3 * row + column
+    expected = layer.scale[offset, index] * layer.position_bias[offset, index].exp()
+    assert maps[index, row, column].item() == pytest.approx(expected.item())
+
+
+def extreme_scores(form, amplitude: float) -> tuple[Tensor, Tensor]:
+    """Return a form's float32 result, and the float64 truth, for two regions of +-amplitude."""
+    shape = (2, 11, 7, 1, 1)
+    scores = torch.full(shape, amplitude)
+    scores[:, 6:] = -amplitude
+    values = torch.randn(*shape[:3], 1, 2, generator=torch.Generator().manual_seed(6))
+    bias, scale = torch.zeros(9, 1, 1), torch.ones(9, 1, 1)
+    truth = by_reference(*(t.double() for t in (scores, values, bias, scale)), 3, 1, 1)
+    return form(scores, values, bias, scale, 3, 1, 1), truth.float()
+
+
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_fast_forms_hold_two_regions_of_sixty(form) -> None:
+    out, truth = extreme_scores(form, 60.0)
+    assert_close(out, truth, 1e-6, "regions of 60")
+
+
+@pytest.mark.parametrize("amplitude", [60.0, 300.0, 1e4])
+def test_stable_form_holds_any_scores(amplitude) -> None:
+    out, truth = extreme_scores(attend_stably, amplitude)
+    assert_close(out, truth, 1e-6, f"regions of {amplitude}")
+
+
+def test_stable_form_trains_on_an_image_200_times_too_bright() -> None:
+    layer = build(qna(numerics="stable", normalize_queries=False), (7, 5)).float()
+    x = tokens((7, 5), batch=3).float()
+    bright = x.clone()
+    bright[1] *= 200
+    out = layer(bright)
+    out.square().sum().backward()
+    assert torch.equal(out[[0, 2]], layer(x)[[0, 2]])
+    assert out.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+    exact = layer.double().reference(bright.double()).float()
+    assert_close(out, exact, 1e-5, "bright image")
+
+
+def test_half_precision_module_keeps_its_type_and_exponentials_in_float32() -> None:
+    layer = build(qna(normalize_queries=False), (7, 5)).half()
+    with torch.no_grad():
+        layer.key.weight.mul_(20)  # scores far above 11, where float16 exponentials overflow
+    x = tokens((7, 5)).half()
+    out = layer(x)
+    assert out.dtype == torch.float16
+    assert_close(out.double(), layer.double().reference(x.double()), 0.02, "float16")
+
+
+def test_even_window_with_given_padding() -> None:
+    layer = build(qna(kernel_size=4, padding=2), (7, 5), 3)
+    x = tokens((7, 5))
+    assert layer.out_grid((7, 5)) == (3, 2)
+    assert_close(layer(x), layer.reference(x), 1e-12, "even window")
+
+
+def test_stable_form_declares_its_flops() -> None:
+    layer = QnA(12, 3, (7, 5), 2, kernel_size=3, numerics="stable")
+    assert layer.uncounted_flops((7, 5)) == 2 * 4 * 3 * 9 * 2 * (12 + 3)
+    assert QnA(12, 3, (7, 5)).uncounted_flops((7, 5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 4}, "kernel_size=4 must be odd"),
+        ({"kernel_size": 0}, "kernel_size=0"),
+        ({"num_queries": 0}, "num_queries=0"),
+        ({"padding": 3}, "padding=3"),
+        ({"padding": -1}, "padding=-1"),
+        ({"attention_scale": "softmax"}, "attention_scale='softmax'"),
+        ({"attention_scale": "posneg", "num_queries": 1}, "columns=3"),
+        ({"position": "contextual"}, "position='contextual'"),
+        ({"numerics": "exact"}, "numerics='exact'"),
+    ],
+)
+def test_rejects_options(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        QnA(DIM, HEADS, (7, 5), **options)
+
+
+def test_rejects_a_grid_smaller_than_a_window_without_padding() -> None:
+    layer = QnA(DIM, HEADS, (7, 5), kernel_size=5, padding=0)
+    with pytest.raises(ValueError, match=r"grid=\(7, 4\)"):
+        layer(torch.zeros(1, 7, 4, DIM))

@@ -135,9 +135,7 @@ class QnAViT(Backbone):
             raise ValueError(f"{image_size=} and {patch_size=} must be at least 1 pixel")
         stages = len(depths)
         if not stages or {len(heads), len(local_depths), len(local_heads)} != {stages}:
-            raise ValueError(
-                f"{depths=}, {heads=}, {local_depths=}, {local_heads=} must be as long"
-            )
+            raise ValueError(f"{depths=}, {heads=}, {local_depths=}, {local_heads=}: not as long")
         mixers = per_stage(mixer, stages)
         if local_mixer is None and any(local_depths):
             raise ValueError(f"{local_depths=} need a local_mixer")
@@ -161,8 +159,7 @@ class QnAViT(Backbone):
             downsample = None
             if i < stages - 1:
                 strided = mixers[i](dim, 2 * heads[i], grid, 2, out_dim=2 * dim)
-                skip = StridedProjection(dim, 2 * dim, 2)
-                downsample = block(strided, next(rates), skip=skip)
+                downsample = block(strided, next(rates), skip=StridedProjection(dim, 2 * dim, 2))
                 grid = strided.out_grid(grid)
             self.stages.append(Stage(local_blocks, blocks, downsample))
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)

@@ -237,6 +237,6 @@ def _complete(
 
 def _only(options: Mapping[str, Any], name: str, allowed: Collection[Any]) -> None:
     """Refuse any other value of an option."""
-    if options[name] not in allowed:
+    if options[name] not in list(allowed):
         listed = ", ".join(repr(value) for value in allowed)
         raise ValueError(f"{name}={options[name]!r} is not supported, only {listed}")

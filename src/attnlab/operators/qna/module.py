@@ -120,8 +120,7 @@ class QnA(TokenMixer):
         sigma = math.sqrt(heads / width)
         self.query = nn.Parameter(torch.empty(num_queries, width))
         nn.init.trunc_normal_(self.query, std=sigma, a=-2 * sigma, b=2 * sigma)
-        self.key = lecun_linear(dim, width)
-        self.value = lecun_linear(dim, width)
+        self.key, self.value = lecun_linear(dim, width), lecun_linear(dim, width)
         self.proj = lecun_linear(width, width)
         self._add_scale(attention_scale, offsets)
         if position == "relative":

@@ -38,4 +38,4 @@ def qna_reference(
     scores = torch.einsum("b...hd,lhd->b...lh", keys, query)
     logits = windows(scores, *gather, fill=-math.inf) + bias.movedim(0, -1)
     weights = logits.softmax(-1) * scale.movedim(0, -1)
-    return torch.einsum("b...lhn,b...hdn->b...hd", weights, windows(values, *gather, fill=0))
+    return torch.einsum("b...lhn,b...hdn->b...hd", weights, windows(values, *gather, fill=0.0))
