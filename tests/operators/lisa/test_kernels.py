@@ -94,3 +94,13 @@ def test_elu_survives_a_query_far_below_zero() -> None:
     assert phi_q.isfinite().all()
     assert q.grad is not None
     assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kernel", ["double_softmax", "l2", "elu", "softmax"])
+def test_features_are_not_rounded_by_autocast(kernel: str) -> None:
+    q, k, temperature = (t.float() for t in inputs())
+    expected = features(q, k, temperature, kernel)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = features(q, k, temperature, kernel)
+    assert torch.equal(actual[0], expected[0])
+    assert torch.equal(actual[1], expected[1])

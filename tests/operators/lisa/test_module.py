@@ -73,14 +73,20 @@ def test_strided_output_is_the_subsampled_output() -> None:
     assert_close(mixers[3](x), mixers[1](x)[:, ::3, ::3], 1e-12, "stride 3")
 
 
-def test_shared_keys_equal_repeated_keys() -> None:
+@pytest.mark.parametrize("variant", ["pattern", "mask"])
+@pytest.mark.parametrize("approximation", ["none", "fft"])
+def test_shared_keys_equal_repeated_keys(approximation: str, variant: str) -> None:
     torch.manual_seed(1)
-    shared = LiSA(12, 6, (5, 3), key_groups=2, key_dim=4).double()
-    repeated = LiSA(12, 6, (5, 3), key_groups=6, key_dim=4).double()
+    options = {"approximation": approximation, "variant": variant, "key_dim": 4}
+    shared = LiSA(12, 6, (5, 3), key_groups=2, **options).double()
+    repeated = LiSA(12, 6, (5, 3), key_groups=6, **options).double()
+    for parameter in shared.parameters():
+        torch.nn.init.normal_(parameter)
     state = shared.state_dict()
     keys = state["to_k.weight"].unflatten(0, (2, 4))
     state["to_k.weight"] = keys.repeat_interleave(3, dim=0).flatten(0, 1)
-    state["encoding"] = state["encoding"].repeat_interleave(3, dim=0)
+    if "encoding" in state:
+        state["encoding"] = state["encoding"].repeat_interleave(3, dim=0)
     repeated.load_state_dict(state)
     x = torch.randn(2, 5, 3, 12, dtype=torch.float64)
     assert_close(repeated(x), shared(x), 1e-12, "keys per head")
@@ -129,6 +135,14 @@ def test_initialisation() -> None:
         assert table[:, :, 8, 11].std().item() == pytest.approx(0.0176, rel=0.35)
         # The widest pattern still reaches the corner; the narrowest does not.
         assert table[:, 2, 0, 0].abs().max() > 1e-3 > table[:, 0, 0, 0].abs().max() * 1e6
+
+
+def test_initial_periodic_tables_fade_with_the_wrapped_distance() -> None:
+    torch.manual_seed(1)
+    table = LiSA(16, 16, (8, 7), num_rpes=1, approximation="circular").composing[:, 0].abs()
+    for y, x, squared in [(0, 0, 0), (7, 0, 1), (1, 6, 2), (6, 2, 8), (4, 0, 16), (0, 5, 4)]:
+        bound = 0.04 * math.exp(-squared / 2)
+        assert 0.3 * bound < table[:, y, x].max() <= bound * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("approximation", ["none", "fft"])
