@@ -109,7 +109,7 @@ class EmbeddedDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.data_seed = data_seed
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         self.records: dict[Split, Records] = {}
 
     def recipe(self, split: Split) -> dict[str, int]:

@@ -25,8 +25,8 @@ class Digits8(EmbeddedDataModule):
         ValueError: `side` is not 8, 16 or 32, or see `EmbeddedDataModule`.
     """
 
-    mean = 0.3049
-    std = 0.3760
+    mean = 0.3045
+    std = 0.3757
 
     def __init__(
         self,

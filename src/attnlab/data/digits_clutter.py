@@ -26,8 +26,8 @@ class DigitsClutter(EmbeddedDataModule):
         ValueError: See `EmbeddedDataModule`.
     """
 
-    mean = 0.2832
-    std = 0.2081
+    mean = 0.2831
+    std = 0.2080
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ class DigitsPair(EmbeddedDataModule):
     """
 
     mean = 0.0868
-    std = 0.2311
+    std = 0.2310
 
     def __init__(
         self,

@@ -35,7 +35,8 @@ def load_scans(
     with np.load(_ASSETS / "digits.npz") as digits:
         images, labels = digits["images"], digits["labels"]
         held_in, test = digits["train"], digits["test"]
-    order = np.random.default_rng(data_seed).permutation(held_in)
+    # A stream of its own: the composers draw from [data_seed, 0], [data_seed, 1], ...
+    order = np.random.default_rng([data_seed, len(SPLITS)]).permutation(held_in)
     chosen = {"train": order[_VAL_SCANS:], "val": order[:_VAL_SCANS], "test": test}[split]
     return (images[chosen].astype(np.uint16) * 255 // 16).astype(np.uint8), labels[chosen]
 
