@@ -263,7 +263,7 @@ def extreme_scores(form, amplitude: float) -> tuple[Tensor, Tensor]:
     shape = (2, 11, 7, 1, 1)
     scores = torch.full(shape, amplitude)
     scores[:, 6:] = -amplitude
-    values = torch.randn(*shape[:3], 1, 2, generator=torch.Generator().manual_seed(6))
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(6))
     bias, scale = torch.zeros(9, 1, 1), torch.ones(9, 1, 1)
     truth = by_reference(*(t.double() for t in (scores, values, bias, scale)), 3, 1, 1)
     return form(scores, values, bias, scale, 3, 1, 1), truth.float()
