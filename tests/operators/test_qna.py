@@ -11,18 +11,9 @@ from torch import Tensor, nn
 
 from attnlab.operators.base import MixerFactory
 from attnlab.operators.qna import QnA
-from attnlab.operators.qna.functional import (
-    attend,
-    attend_by_convolution,
-    attend_by_matrix,
-    attend_stably,
-    scale_queries,
-)
-from attnlab.operators.qna.reference import qna_reference
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FORMS = [attend_by_convolution, attend_by_matrix, attend_stably]
 OFFICIAL_NAMES = {
     "query": "query",
     "key.weight": "Wk",
@@ -72,30 +63,6 @@ def test_locality_the_gradient_lives_on_the_window_exactly(grid, size, stride) -
         ]
         expected[tuple(window)] = True
         assert torch.equal(grad[0].abs().amax(-1) > 0, expected), position
-
-
-def window_problem(grid, size, queries=2, heads=3, head_dim=2) -> list[Tensor]:
-    """Return scores, values, bias and scale, in float64, all with gradient."""
-    generator = torch.Generator().manual_seed(31)
-    offsets = size ** len(grid)
-    shapes = [
-        (2, *grid, queries, heads),
-        (2, *grid, heads, head_dim),
-        (offsets, queries, heads),
-        (offsets, queries, heads),
-    ]
-    return [
-        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in shapes
-    ]
-
-
-def by_reference(scores, values, bias, scale, *sizes) -> Tensor:
-    """Give the reference the keys that have these scores with unit queries."""
-    queries, heads = scores.shape[-2:]
-    keys = scores.transpose(-1, -2)  # query l is unit vector l: head_dim equals queries
-    query = torch.eye(queries, dtype=scores.dtype).unsqueeze(1).expand(-1, heads, -1)
-    return qna_reference(keys, values, query, bias, scale, *sizes)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -256,17 +223,6 @@ def test_learnt_maps_are_the_offset_weights_of_each_head(grid) -> None:
     offset = middle + 3 * row + column
     expected = layer.scale[offset, index] * layer.position_bias[offset, index].exp()
     assert maps[index, row, column].item() == pytest.approx(expected.item())
-
-
-def extreme_scores(form, amplitude: float) -> tuple[Tensor, Tensor]:
-    """Return a form's float32 result, and the float64 truth, for two regions of +-amplitude."""
-    shape = (2, 11, 7, 1, 1)
-    scores = torch.full(shape, amplitude)
-    scores[:, 6:] = -amplitude
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(6))
-    bias, scale = torch.zeros(9, 1, 1), torch.ones(9, 1, 1)
-    truth = by_reference(*(t.double() for t in (scores, values, bias, scale)), 3, 1, 1)
-    return form(scores, values, bias, scale, 3, 1, 1), truth.float()
 
 
 @pytest.mark.parametrize("form", FORMS[:2])
