@@ -1,3 +1,5 @@
+"""QnA-ViT: any image size, the order of its blocks, and what it hands to its operators."""
+
 import functools
 
 import pytest

@@ -1,3 +1,5 @@
+"""The published QnA-ViT: counts, costs, windows, and swapping operators from the command line."""
+
 import functools
 
 import pytest
