@@ -195,7 +195,7 @@ class LiSA(TokenMixer):
             raise ValueError(
                 f"grid={tuple(grid)} must have the {len(self.grid)} axes of grid={self.grid}"
             )
-        queries = x[(slice(None), *[slice(None, None, self.stride)] * len(grid))]
+        queries = x[:, *[slice(None, None, self.stride)] * len(grid)]
         q = _per_head(self.to_q(queries), self.heads)
         k = _per_head(self.to_k(x), self.key_groups)
         v = _per_head(self.to_v(x), self.heads)

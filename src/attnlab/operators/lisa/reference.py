@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.operators.base import Grid
@@ -42,11 +42,15 @@ ATTENTION_MAPS = {
 }
 
 
-def offsets(grid: Grid, stride: int) -> Int[Tensor, "axes queries keys"]:
-    """Return p(n) - p(m) for every output token n, on input token ``stride * n``, and every m."""
+def at_offsets(
+    tables: Float[Tensor, "rows rpes *offsets"], grid: Grid, stride: int
+) -> Float[Tensor, "rows rpes queries keys"]:
+    """Return table[p(n) - p(m)] for every output token n, on input token ``stride * n``, and m."""
     keys = torch.cartesian_prod(*[torch.arange(size) for size in grid]).view(-1, len(grid))
     queries = keys[(keys % stride == 0).all(-1)]
-    return (queries[:, None] - keys[None]).movedim(-1, 0)
+    offset = queries[:, None] - keys[None]
+    index = (offset + torch.tensor(grid) - 1).to(tables.device)
+    return tables.movedim((0, 1), (-2, -1))[index.unbind(-1)].movedim((-2, -1), (0, 1))
 
 
 def unwrap(
@@ -70,7 +74,7 @@ def low_passed(
         keep = (frequency.abs() <= math.ceil(kept * size)).to(spectrum.real.dtype)
         spectrum = spectrum * keep.view(-1, *[1] * (axes[-1] - axis))
     smooth: Tensor = torch.fft.ifftn(spectrum, dim=axes).real
-    return smooth[(*[slice(None)] * 2, *(slice(2 * size - 1) for size in grid))]
+    return smooth[:, :, *(slice(2 * size - 1) for size in grid)]
 
 
 def structure_aware_attention(
@@ -98,40 +102,24 @@ def structure_aware_attention(
         kappa_nm = a_nm (sum_r f(prior_nr) P_r[d] + beta)      (variant mask: no `encoding`)
         y_n      = sum_m kappa_nm v_m
 
-    Args:
-        q: Queries, at the output tokens.
-        k: Keys, at all tokens; each of the g groups serves h / g heads.
-        v: Values, at all tokens.
-        prior: What the query alone says about each pattern: q_n . w_r, or the mask's x_n W_g.
-        encoding: E, over the offsets -(H-1)..H-1 on each axis, or None for the variant mask.
-        composing: P, over the same offsets.
-        temperature: tau.
-        content_gain: beta, or None for no content term.
-        grid: Size of the grid of keys.
-        stride: Step between output tokens.
-        kernel: Key of `ATTENTION_MAPS`.
-        activation: Key of `ACTIVATIONS`.
-        split: Pattern r acts on its own slice of the value channels only.
+    The queries q sit at the output tokens, k and v at all; a group of keys serves h / g heads.
+    The prior is q_n . w_r or the mask's x_n W_g; the tables E (`encoding`, None for the mask) and
+    P (`composing`) run over the offsets -(H-1)..H-1 on each axis; tau is the temperature and beta
+    the content gain, None for no content term. With `split`, P_r meets its own slice of v only.
     """
-    heads, rpes = composing.shape[:2]
-    index = tuple(
-        (offset + size - 1).to(v.device)
-        for offset, size in zip(offsets(grid, stride), grid, strict=True)
-    )
-    a = ATTENTION_MAPS[kernel](
-        q, k.repeat_interleave(heads // k.shape[1], dim=1), temperature[:, None, None]
-    )
-    patterns = composing[(..., *index)]
+    shared = composing.shape[0] // k.shape[1]
+    a = ATTENTION_MAPS[kernel](q, k.repeat_interleave(shared, dim=1), temperature[:, None, None])
+    patterns = at_offsets(composing, grid, stride)
     if encoding is None:
         scores = ACTIVATIONS[activation](prior)
         kappa = torch.einsum("bhnm,bhnr,hrnm->bhrnm", a, scores, patterns)
     else:
-        surroundings = encoding[(..., *index)].repeat_interleave(heads // k.shape[1], dim=0)
+        surroundings = at_offsets(encoding, grid, stride).repeat_interleave(shared, dim=0)
         encoded = torch.einsum("bhnm,hrnm->bhnr", a, surroundings)
         scores = ACTIVATIONS[activation](encoded + prior)
         kappa = torch.einsum("bhnr,hrnm->bhrnm", scores, patterns)
     if split:
-        slices = torch.unflatten(v, -1, (rpes, -1))
+        slices = torch.unflatten(v, -1, (composing.shape[1], -1))
         y = torch.einsum("bhrnm,bhmrd->bhnrd", kappa, slices).flatten(-2)
     else:
         y = kappa.sum(2) @ v

@@ -79,12 +79,12 @@ def convolve(
     """
     axes = tuple(range(-len(grid), 0))
     size = _buffer_size(grid, periodic)
-    kept = (*[slice(None)] * 3, *(slice(0, length, stride) for length in grid))
+    kept = [slice(0, length, stride) for length in grid]
     x = torch.fft.rfftn(torch.unflatten(_wide(maps), -1, grid), s=size, dim=axes)
     for r, spectrum in enumerate(spectra.unsqueeze(2).unbind(1)):
         product = spectrum * x[:, :, r if x.shape[2] > 1 else 0]
         y: Tensor = torch.fft.irfftn(product, s=size, dim=axes)
-        yield y[kept].flatten(3).to(maps.dtype)
+        yield y[:, :, :, *kept].flatten(3).to(maps.dtype)
 
 
 def _compose(
