@@ -1,6 +1,9 @@
 """Test set-up shared by all packages."""
 
 import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["attnlab.operators", "attnlab.backbones"], "typecheck.checked")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
