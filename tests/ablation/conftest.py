@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,9 @@ def write(study, profile, cells, results, out_dir):
     scores = (f"{r.trial}: {r.record['metrics'][study.metric]}" for r in results)
     print("reported", *scores, sep="; ")
 sys.modules["attnlab.ablation.report"] = types.SimpleNamespace(write=write)
+from attnlab.ablation import launch
 from attnlab.ablation.cli import main
+launch.GRACE_S = 0.5
 sys.exit(main(module="fake_trial", preload=["fake_trial"]))
 """
 
@@ -101,7 +104,10 @@ class Lab:
         """Return the exit code of a driver, the rest of its output, and its errors."""
         assert driver.stdout is not None
         assert driver.stderr is not None
+        watchdog = threading.Timer(30.0, driver.kill)
+        watchdog.start()
         out, err = driver.stdout.read(), driver.stderr.read()
+        watchdog.cancel()
         assert "Traceback" not in err, err
         return driver.wait(timeout=20), out, err
 

@@ -71,7 +71,8 @@ def main() -> None:
         raise RuntimeError(f"value {value} blew up")
     if f"kill{value}" in behave:
         os.kill(os.getpid(), signal.SIGKILL)
-    result = json.dumps(record(int(value) / 10 + seed / 100, seed, json.loads(flags["hparams"])))
+    score = float("nan") if f"nan{value}" in behave else int(value) / 10 + seed / 100
+    result = json.dumps(record(score, seed, json.loads(flags["hparams"])))
     if f"torn{value}" in behave:
         result = result[:-10]
     (run_dir / "result.tmp").write_text(result)

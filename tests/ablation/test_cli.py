@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnlab.ablation import rundir
+from attnlab.ablation.errors import UserError
 from tests.ablation.conftest import Lab, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -64,17 +65,21 @@ def test_a_failed_trial_touches_no_other_and_runs_again(lab: Lab) -> None:
 
 
 def test_the_run_directory_is_the_truth_whatever_the_exit_code(lab: Lab) -> None:
-    lab.study["axes"]["value"]["values"] = [1, 2, 3]
+    lab.study["axes"]["value"]["values"] = [1, 2, 3, 4]
     lab.study["seeds"] = [0]
-    lab.behave("late1 torn2 kill3")
+    lab.behave("late1 torn2 kill3 nan4")
     code, out, _ = lab.drive()
     assert code == 1
     assert "done value=1 seed 0" in out
     assert "failed value=2 seed 0: training with 1 threads" in out
     assert "failed value=3 seed 0: killed by SIGKILL" in out
+    assert "done value=4 seed 0: test/top1 missing" in out
     lab.behave("")
-    assert lab.drive()[0] == 0
-    assert sorted(lab.trainings()[3:]) == ["2 0", "3 0"]
+    code, out, _ = lab.drive()
+    assert code == 1
+    assert "value=4 seed 0: finished without a finite test/top1, not reported" in out
+    assert "reported; value=1 seed 0: 0.1; value=2 seed 0: 0.2; value=3 seed 0: 0.3\n" in out
+    assert sorted(lab.trainings()[4:]) == ["2 0", "3 0"]
 
 
 def test_an_impossible_cell_is_found_before_anything_is_trained(lab: Lab) -> None:
@@ -88,6 +93,7 @@ def test_an_impossible_cell_is_found_before_anything_is_trained(lab: Lab) -> Non
         for word in ("four", "five")
     )
     assert lab.trainings() == []
+    assert [path.name for path in lab.directory.iterdir()] == [".lock"]
 
 
 def test_kill_9_takes_the_trials_along_and_the_next_start_completes(lab: Lab) -> None:
@@ -95,10 +101,16 @@ def test_kill_9_takes_the_trials_along_and_the_next_start_completes(lab: Lab) ->
     driver = lab.start()
     wait_until(lambda: sorted(lab.trainings()) == ALL)
     wait_until(lambda: (lab.run_dir(0, 1) / "driver.json").exists())
+    for seed in (0, 1):
+        with (
+            pytest.raises(UserError, match="a trial lives by process"),
+            rundir.locked(lab.run_dir(1, seed) / ".lock", "a trial lives"),
+        ):
+            pass
     driver.kill()
     driver.wait()
     for seed in (0, 1):
-        with rundir.locked(lab.run_dir(1, seed) / ".lock", "the trial lives", patience_s=5.0):
+        with rundir.locked(lab.run_dir(1, seed) / ".lock", "a trial lives", patience_s=5.0):
             assert not (lab.run_dir(1, seed) / "result.json").exists()
     lab.behave("")
     code, out, err = lab.drive()
@@ -122,11 +134,14 @@ def test_ctrl_c_finishes_the_running_trials_and_starts_no_other(lab: Lab) -> Non
     assert sorted(lab.trainings()) == ALL
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
+@pytest.mark.parametrize(
+    ("signals", "behave"),
+    [([signal.SIGINT, signal.SIGINT], "wait1"), ([signal.SIGTERM], "stubborn1")],
+)
 def test_ctrl_c_twice_stops_but_keeps_what_is_finished(
-    lab: Lab, signals: list[signal.Signals]
+    lab: Lab, signals: list[signal.Signals], behave: str
 ) -> None:
-    lab.behave("wait1")
+    lab.behave(behave)
     driver = lab.start("--workers", "1")
     wait_until(lambda: lab.trainings() == ["0 0", "1 0"])
     for number in signals:
@@ -136,7 +151,7 @@ def test_ctrl_c_twice_stops_but_keeps_what_is_finished(
     assert (code, err) == (130, "")
     assert "stopped value=1 seed 0" in out
     assert "reported; value=0 seed 0: 0.0\n" in out
-    with rundir.locked(lab.run_dir(1, 0) / ".lock", "the trial lives"):
+    with rundir.locked(lab.run_dir(1, 0) / ".lock", "a trial lives"):
         pass
 
 
@@ -240,7 +255,9 @@ def test_dry_run_prices_by_what_has_finished(lab: Lab) -> None:
 def test_report_alone_runs_nothing(lab: Lab) -> None:
     code, _, err = lab.call("--report")
     assert code == 2
-    assert "no trial has finished yet" in err
+    assert err == (
+        "run_ablation: error: runs/ablations/value/laptop: no trial has reached a test/top1 yet\n"
+    )
     lab.behave("raise0")
     lab.drive()
     code, out, _ = lab.drive("--report")

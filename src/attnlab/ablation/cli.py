@@ -102,7 +102,7 @@ def _main(options: argparse.Namespace, module: str, preload: Sequence[str]) -> i
     slots = resources.slots(profile, options.workers or resources.room(profile))
     plan.directory.mkdir(parents=True, exist_ok=True)
     with rundir.locked(plan.directory / rundir.LOCK, f"{plan.directory} is driven already"):
-        planning.claim_directory(plan)
+        planning.check_directory(plan)
         return _run(plan, slots, module, preload)
 
 
@@ -114,7 +114,6 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
     from attnlab.ablation.runner import Runner
 
     results = plan.results()
-    journal = Journal(plan.study, plan.directory / "optuna.journal", plan.measured(results))
     done = {result.trial.run_dir for result in results}
     missing = [trial for trial in plan.trials if trial.run_dir not in done]
     shown = view(total=len(plan.trials), done=len(done))
@@ -122,6 +121,8 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
     with Runner(plan, LocalLauncher(slots, module=module, preload=preload), shown) as runner:
         if errors := runner.preflight(missing):
             raise UserError("\n".join(errors))
+        planning.claim_directory(plan)
+        journal = Journal(plan.study, plan.directory / "optuna.journal", plan.measured(results))
         with shown, contextlib.closing(runner.run(missing)) as finished:
             for result in finished:
                 if plan.measured([result]):
@@ -142,10 +143,10 @@ def _report(plan: Plan, results: Sequence[Result]) -> None:
 
     measured = plan.measured(results)
     for result in results:
-        if result not in measured:
+        if cells.metric(result, plan.study) is None:
             print(f"{result.trial}: finished without a finite {plan.study.metric}, not reported")
     if not measured:
-        raise UserError(f"{plan.directory}: no trial has finished yet, there is nothing to report")
+        raise UserError(f"{plan.directory}: no trial has reached a {plan.study.metric} yet")
     report.write(plan.study, plan.profile, plan.cells, measured, plan.directory / "report")
     print(f"dashboard: tensorboard --logdir {shlex.quote(str(plan.directory))}")
 

@@ -70,17 +70,16 @@ def make(study: Study, profile: Profile, output_dir: Path) -> Plan:
     )
 
 
-def check_directory(plan: Plan) -> bool:
-    """Return whether the study's directory exists already and holds trials of this stanza.
+def check_directory(plan: Plan) -> None:
+    """See to it that the study's directory, if there is one, is that of this stanza.
 
     Raises:
         UserError: It holds something else; nothing is touched.
     """
     if not plan.directory.exists():
-        return False
-    present = {path.name for path in plan.directory.iterdir()} - {".lock"}
-    if not present:
-        return False
+        return
+    if all(path.name == rundir.LOCK for path in plan.directory.iterdir()):
+        return
     advice = "choose another --output-dir, or remove that directory"
     found = rundir.read_json(plan.directory / "study.json").get("stanza")
     if not isinstance(found, dict):
@@ -88,14 +87,12 @@ def check_directory(plan: Plan) -> bool:
     if found != plan.stanza:
         difference = _difference(found, plan.stanza)
         raise UserError(f"{plan.directory} holds runs of another stanza ({difference}); {advice}")
-    return True
 
 
 def claim_directory(plan: Plan) -> None:
-    """Mark the study's directory, which must be locked, as that of this stanza."""
-    if not check_directory(plan):
-        record = {"study": plan.study.name, "profile": plan.profile.name, "stanza": plan.stanza}
-        rundir.write_json(plan.directory / "study.json", record)
+    """Mark the study's directory, which must be locked and checked, as that of this stanza."""
+    record = {"study": plan.study.name, "profile": plan.profile.name, "stanza": plan.stanza}
+    rundir.write_json(plan.directory / "study.json", record)
 
 
 @dataclass(frozen=True)
