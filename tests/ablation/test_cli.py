@@ -71,7 +71,7 @@ def test_the_run_directory_is_the_truth_whatever_the_exit_code(lab: Lab) -> None
     code, out, _ = lab.drive()
     assert code == 1
     assert "done value=1 seed 0" in out
-    assert "failed value=2 seed 0: training with 1 threads" in out
+    assert "failed value=2 seed 0: ended well, but left no valid result.json" in out
     assert "failed value=3 seed 0: killed by SIGKILL" in out
     assert "done value=4 seed 0: test/top1 missing" in out
     lab.behave("")

@@ -49,6 +49,7 @@ def main(
             f"{error.filename or options.output_dir}: {error.strerror}; finished trials are kept"
         )
     except KeyboardInterrupt:
+        print("run_ablation: interrupted", file=sys.stderr)
         return INTERRUPTED
     for line in message.splitlines():
         print(f"run_ablation: error: {line}", file=sys.stderr)
@@ -196,4 +197,4 @@ def _title(plan: Plan) -> str:
 def _python() -> str:
     """Return what to type for the Python that runs this."""
     found = shutil.which("python")
-    return "python" if found and Path(found).samefile(sys.executable) else sys.executable
+    return "python" if found == sys.executable else sys.executable

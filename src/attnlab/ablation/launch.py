@@ -152,9 +152,8 @@ class LocalLauncher:
                     yield Started(job)
                 if not running:
                     break
-                for sentinel in connection.wait(
-                    [r.process.sentinel for r in running.values()], TICK_S
-                ):
+                sentinels = [each.process.sentinel for each in running.values()]
+                for sentinel in connection.wait(sentinels, TICK_S):
                     ended = running.pop(sentinel)
                     self._free.append(ended.environment)
                     yield ended.end()
@@ -177,8 +176,8 @@ class LocalLauncher:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
-        except EOFError:
-            raise UserError("the fork server died; its last words are above") from None
+        except (EOFError, ConnectionError):
+            raise UserError("the fork server of the trials died; see its output above") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _Running(job, environment, process, started)

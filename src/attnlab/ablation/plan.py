@@ -78,7 +78,7 @@ def check_directory(plan: Plan) -> None:
     """
     if not plan.directory.exists():
         return
-    if all(path.name == rundir.LOCK for path in plan.directory.iterdir()):
+    if all(path.name.startswith(".") for path in plan.directory.iterdir()):  # locks
         return
     advice = "choose another --output-dir, or remove that directory"
     found = rundir.read_json(plan.directory / "study.json").get("stanza")
@@ -112,8 +112,8 @@ def cost(plan: Plan, results: Sequence[Result], workers: int) -> Cost:
     """
     finished: dict[str, list[float]] = {}
     for result in results:
-        seconds = result.wall_s or result.record["timing"]["total_s"]
-        finished.setdefault(result.trial.cell.key, []).append(seconds / 60)
+        if seconds := result.wall_s or result.record["timing"].get("total_s"):
+            finished.setdefault(result.trial.cell.key, []).append(seconds / 60)
     known = [minutes for each in finished.values() for minutes in each]
     default = [sum(known) / len(known)] if known else [plan.profile.minutes_per_cell]
     done = {result.trial.run_dir for result in results}

@@ -4,7 +4,7 @@
 |---|---|---|
 | `result.json` | trial, by atomic rename | it finished; without a valid one it did not |
 | `progress.json` | trial | how far it is |
-| `log.txt`, `log.<n>.txt` | trial | its command and output; earlier attempts, oldest first |
+| `log.txt`, `log.<n>.txt` | driver, trial | command and output; earlier attempts, oldest first |
 | `driver.json` | driver | what only the parent can measure: the wall time of the process |
 | `.lock` | trial | held by `flock` while the trial lives |
 """

@@ -1,6 +1,7 @@
 """Running what is missing from a study, and answering Ctrl-C while it runs."""
 
 import contextlib
+import dataclasses
 import signal
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -107,14 +108,13 @@ class Runner:
         )
 
     def _ended(self, trial: Trial, event: Ended) -> Iterator[Result]:
-        if rundir.read_result(trial) is not None:
-            rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
         result = rundir.read_result(trial)
         if result is not None:
+            rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
             value = cells.metric(result, self._plan.study)
             score = "missing" if value is None else f"{value:.4g}"
             line = f"done {trial}: {self._plan.study.metric} {score}, {event.wall_s:.1f} s"
-            yield result
+            yield dataclasses.replace(result, wall_s=event.wall_s)
         elif self._stopped:
             line = f"stopped {trial}"
         else:
@@ -137,4 +137,6 @@ def _reason(event: Ended) -> str:
     """Return in one line why a job ended without what it was to bring."""
     if event.exit_code < 0:
         return f"killed by {signal.Signals(-event.exit_code).name}"
+    if event.exit_code == 0:
+        return "ended well, but left no valid result.json"
     return rundir.last_error(event.job.log) or f"ended with exit code {event.exit_code}, in silence"
