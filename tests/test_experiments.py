@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attnlab.ablation import parse
+from attnlab.ablation import cells, parse
 from attnlab.ablation import plan as planning
 from attnlab.cli import main
 
@@ -53,7 +53,7 @@ def test_every_cell_builds(name, tmp_path):
     assert len(first) == len(plan.cells) >= 4
     seen = []
     for trial in first.values():
-        arguments = plan.arguments(trial)
+        arguments = cells.arguments(trial, plan.base)
         with pytest.raises(SystemExit) as stop:
             main([*arguments, "--check", "true"])
         assert stop.value.code == 0, trial
