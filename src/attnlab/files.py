@@ -1,20 +1,21 @@
 """Files that are either whole or not there."""
 
 import os
+import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader, or a crash, never sees a part of it.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` so that a reader, or a crash, never sees a part of it.
 
     Raises:
         OSError: The directory cannot be written or the disk is full; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -96,7 +96,8 @@ class OperatorLaws:
         exact = mixer(x.detach())
         assert_close(out.float(), exact, 0.1, "bfloat16 autocast")
         for name, value in {"input": x, **dict(mixer.named_parameters())}.items():
-            assert value.grad is not None and value.grad.isfinite().all(), name
+            assert value.grad is not None, name
+            assert value.grad.isfinite().all(), name
 
     def test_deterministic(self, make: MixerFactory) -> None:
         mixer, x = build(make, self.grids[0]), tokens(self.grids[0])

@@ -16,6 +16,14 @@ from attnlab.ablation.errors import UserError
 from attnlab.ablation.plan import Plan
 from attnlab.ablation.schema import Ablations
 
+PRELOAD = (
+    "attnlab.cli",
+    "attnlab.tasks.classification",
+    "attnlab.data.base",
+    "torch.utils.tensorboard",
+)
+"""What every trial imports, named only: the fork server imports it once for all of them."""
+
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -24,7 +32,7 @@ def main(
     args: Sequence[str] | None = None,
     *,
     module: str = "attnlab",
-    preload: Sequence[str] = ("attnlab.cli", "torch.utils.tensorboard"),
+    preload: Sequence[str] = PRELOAD,
 ) -> int:
     """Run the driver and return its exit code.
 
@@ -129,7 +137,7 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
                 if plan.measured([result]):
                     journal.add(result)
     results = plan.results()
-    if results:
+    if results:  # none, when the first trials were interrupted: said below
         _report(plan, results)
     left = len(plan.trials) - len(results)
     if left:
@@ -142,13 +150,9 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
 def _report(plan: Plan, results: Sequence[Result]) -> None:
     from attnlab.ablation import report
 
-    measured = plan.measured(results)
-    for result in results:
-        if cells.metric(result, plan.study) is None:
-            print(f"{result.trial}: finished without a finite {plan.study.metric}, not reported")
-    if not measured:
-        raise UserError(f"{plan.directory}: no trial has reached a {plan.study.metric} yet")
-    report.write(plan.study, plan.profile, plan.cells, measured, plan.directory / "report")
+    if not results:
+        raise UserError(f"{plan.directory}: no trial has finished yet")
+    report.write(plan.study, plan.profile, plan.cells, results, plan.directory / "report")
     print(f"dashboard: tensorboard --logdir {shlex.quote(str(plan.directory))}")
 
 

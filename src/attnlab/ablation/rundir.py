@@ -23,6 +23,7 @@ from typing import Any
 
 from attnlab.ablation.cells import Result, Trial
 from attnlab.ablation.errors import UserError
+from attnlab.files import write_atomically
 
 LOCK = ".lock"
 PROMPT = "$ "
@@ -105,17 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` so that a reader finds the old file or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(value, indent=1)
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(value, indent=1))
 
 
 def clean(run_dir: Path) -> None:

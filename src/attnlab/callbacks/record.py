@@ -32,7 +32,8 @@ class RunRecord(L.Callback):
     - ``provenance.json``: command, seed, git state, versions, hardware; when a run begins.
     - ``progress.json``: epoch and step of how many; at most once a second.
     - ``metrics.jsonl``: one line per validation, with the step and every metric logged so far.
-    - ``result.json`` (`write_result`): everything above and the timing, when it has finished.
+    - ``result.json`` (`write_result`): everything above and the timing, when it has finished;
+      ``loop_s`` is the time inside the fit and test loops, ``overhead_s`` all the rest.
 
     Args:
         run_dir: The directory; made when missing.
@@ -43,7 +44,7 @@ class RunRecord(L.Callback):
     def __init__(self, run_dir: Path, seed: int | None, hparams: dict[str, Any]) -> None:
         self.run_dir = run_dir
         self.hparams = hparams
-        self.timing = {"fit": 0.0, "test": 0.0}
+        self._loop_s = 0.0
         self._origin = time.monotonic()
         self._started = _now()
         self._seed = seed
@@ -95,7 +96,7 @@ class RunRecord(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the clock."""
-        self.timing["fit"] += time.monotonic() - self._begun
+        self._loop_s += time.monotonic() - self._begun
         self._progress(trainer)
 
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -104,7 +105,7 @@ class RunRecord(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the clock of the test."""
-        self.timing["test"] += time.monotonic() - self._begun
+        self._loop_s += time.monotonic() - self._begun
 
     def write_result(self, trainer: L.Trainer, name: str, metrics: dict[str, Any]) -> None:
         """Write the final record of a finished run.
@@ -115,8 +116,7 @@ class RunRecord(L.Callback):
             metrics: Final metrics by tag; one that is not finite is stored as null.
         """
         total = time.monotonic() - self._origin
-        fit, test = self.timing["fit"], self.timing["test"]
-        timing = {"total_s": total, "loop_s": fit, "test_s": test, "overhead_s": total - fit - test}
+        timing = {"total_s": total, "loop_s": self._loop_s, "overhead_s": total - self._loop_s}
         content = {
             "schema": SCHEMA,
             "metrics": _floats(metrics),

@@ -5,13 +5,15 @@ it, so that a damaged file is told from a sound one.
 """
 
 import hashlib
+import io
 import math
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+
+from attnlab.files import write_atomically
 
 Images = UInt8[np.ndarray, "count channels height width"]
 Labels = UInt8[np.ndarray, "count"]
@@ -35,14 +37,9 @@ def write_records(path: Path, images: Images, labels: Labels) -> None:
     rows = np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1)
     last = np.zeros((1, rows.shape[1]), np.uint8)
     last[0, :32] = _digest(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            np.save(file, np.concatenate([rows, last]))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.save(content, np.concatenate([rows, last]))
+    write_atomically(path, content.getvalue())
 
 
 def read_records(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels] | None:

@@ -104,7 +104,7 @@ def test_conditions_of_a_uniform_study(tmp_path):
         "Hardware": "AMD EPYC, 2 cores",
         "Versions": "python 3.11.9, torch 2.13.0, lightning 2.6.6",
         "Code": "commit 0123456789",
-        "Overhead": "0.41 s above the training loop per run (median; maximum 0.41 s); "
+        "Overhead": "0.41 s above the training and test loops per run (median; maximum 0.41 s); "
         "0 of 9 runs above the bar of 1 s",
     }
 
@@ -145,7 +145,7 @@ def test_overhead_counts_the_runs_above_the_bar(tmp_path):
     made = report(tmp_path, change=changed(lambda t: t.cell.labels["num_rpes"] == 0, timing=slow))
 
     assert facts(made)["Overhead"] == (
-        "0.41 s above the training loop per run (median; maximum 1.25 s); "
+        "0.41 s above the training and test loops per run (median; maximum 1.25 s); "
         "3 of 9 runs above the bar of 1 s"
     )
 

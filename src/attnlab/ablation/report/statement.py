@@ -98,13 +98,13 @@ def conditions(report: Report) -> list[tuple[str, str]]:
 
 
 def overhead(report: Report) -> str:
-    """Seconds outside the training loop over all runs, against the bar."""
+    """Seconds outside the training and test loops over all runs, against the bar."""
     known = [run.overhead_s for run in report.runs if math.isfinite(run.overhead_s)]
     if not known:
         return ""
     above = sum(seconds > OVERHEAD_BAR_S for seconds in known)
     return (
-        f"{median(known):.2f} s above the training loop per run (median; maximum "
+        f"{median(known):.2f} s above the training and test loops per run (median; maximum "
         f"{max(known):.2f} s); {above} of {len(known)} runs above the bar of {OVERHEAD_BAR_S:g} s"
     )
 
@@ -121,7 +121,8 @@ def footnotes(report: Report) -> list[str]:
         "as independent. The probability by chance is that of the studentised range.",
         "Parameters, GFLOPs, images/s, memory and seconds are medians over the runs. GFLOPs: "
         "forward pass of one image, the cost of Fourier transforms added by formula. images/s: "
-        "training. memory: peak of the run. Overhead: wall-clock of a run minus its training loop.",
+        "training. memory: peak of the run. Overhead: wall-clock of a run's "
+        "process minus its training and test loops.",
     ]
 
 
