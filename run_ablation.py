@@ -2,7 +2,12 @@
 
 import sys
 
-from attnlab.ablation.cli import main
+try:
+    from attnlab.ablation.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"run_ablation: error: {error.name} is not installed; pip install -e . or make ablation"
+    )
 
 if __name__ == "__main__":
     sys.exit(main())

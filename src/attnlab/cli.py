@@ -131,7 +131,9 @@ class AttnlabCLI(LightningCLI):
             metrics |= self.trainer.callback_metrics
         logger = self.trainer.logger
         if self.record.hparams and isinstance(logger, TensorBoardLogger):
-            shown = {name: value for name, value in metrics.items() if "train/" not in name}
+            stage = "test/" if self._option("test_after_fit") else "val/"
+            columns = (stage, "model/", "perf/")
+            shown = {name: value for name, value in metrics.items() if name.startswith(columns)}
             logger.log_hyperparams(self.record.hparams, shown)
         self.record.write_result(self.trainer, "result.json", metrics)
 
@@ -177,13 +179,24 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With 2 and one line on stderr when the configuration is wrong.
     """
     _quieten()
+    arguments = sys.argv[1:] if args is None else list(args)
+    wanted = [name for name in arguments[:1] if name in SUBCOMMANDS] or SUBCOMMANDS
+
+    class CLI(AttnlabCLI):
+        """Builds the parser of one subcommand instead of four, which every trial would pay for."""
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            known = LightningCLI.subcommands()
+            return {name: known[name] for name in wanted}
+
     parser = {"exit_on_error": False}
     try:
-        AttnlabCLI(
-            args=None if args is None else list(args),
+        CLI(
+            args=None if args is None else arguments,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
-            parser_kwargs={"exit_on_error": False, **dict.fromkeys(SUBCOMMANDS, parser)},
+            parser_kwargs={"exit_on_error": False, **dict.fromkeys(wanted, parser)},
         )
     except ArgumentError as error:
         failure = one_line(str(error))

@@ -237,7 +237,7 @@ def test_the_studies_of_the_project_make_sense_in_every_profile() -> None:
         name: len(cells.expand(study, profile)) * len(study.seeds)
         for name, study in ablations.studies.items()
         for profile in ablations.profiles.values()
-        if cells.base_of(study, profile)
+        if study.base in profile.bases and cells.base_of(study, profile)
     }
     assert sizes == {
         "rpe_count": 15,
@@ -246,4 +246,6 @@ def test_the_studies_of_the_project_make_sense_in_every_profile() -> None:
         "query_count": 20,
         "operator": 18,
     }
-    assert list(ablations.profiles) == ["laptop", "cifar", "imagenet", "ssv2"]
+    assert list(ablations.profiles) == ["laptop", "clutter", "cifar", "imagenet", "ssv2"]
+    with pytest.raises(UserError, match="clutter"):  # which has no QnA base
+        cells.base_of(ablations.study("window_size"), ablations.profile("clutter"))
