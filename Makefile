@@ -9,7 +9,10 @@ else
   BIN := .venv/bin
 endif
 STAMPS := $(BIN)/../.attnlab
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# A torch of the user's own (a CUDA build, say) is kept; otherwise the tested versions are installed.
+OWN_TORCH := $(if $(VIRTUAL_ENV),$(shell $(BIN)/python -c "import torch" 2>/dev/null && echo yes))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+  $(if $(OWN_TORCH),,-c constraints.txt)
 
 .PHONY: ablation test lint clean
 
@@ -31,7 +34,7 @@ $(BIN)/python:
 # The stamps make a second call cheap: pip runs again only when a requirement changed.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .
-	$(PIP) --no-deps lightning-bolts  # without its outdated pins, see src/attnlab/optim/bolts.py
+	$(PIP) --no-deps lightning-bolts==0.7.0  # without its outdated pins, see src/attnlab/optim/bolts.py
 	mkdir -p $(@D) && touch $@
 
 $(STAMPS)/test: $(STAMPS)/run

@@ -36,7 +36,8 @@ class NoiseData(L.LightningDataModule):
     def _loader(self, count: int, seed: int, shuffle: bool = False) -> DataLoader:
         images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
         labels = (images[:, 0, 0, 0] * self.num_classes).long()
-        return DataLoader(TensorDataset(images, labels), self.batch_size, shuffle=shuffle)
+        data = TensorDataset(images, labels)
+        return DataLoader(data, batch_size=self.batch_size, shuffle=shuffle)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(64, seed=1, shuffle=True)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -79,7 +80,14 @@ def test_fit_leaves_a_whole_record(base, tmp_path):
     summary = events.SummaryMetadata("_hparams_/session_start_info")
     start = plugin_data_pb2.HParamsPluginData.FromString(summary.plugin_data.content)
     assert dict(start.session_start_info.hparams)["window"].number_value == 3
-    assert events.Scalars("test/top1")[-1].value == pytest.approx(result["metrics"]["test/top1"])
+    for name in ("test/top1", "model/gflops", "perf/images_per_s"):
+        assert events.Scalars(name)[-1].value == pytest.approx(result["metrics"][name])
+        assert events.Scalars(name)[-1].step == 8
+    summary = events.SummaryMetadata("_hparams_/experiment")
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(summary.plugin_data.content)
+    shown = {info.name.tag for info in experiment.experiment.metric_infos}
+    costs = {"model/parameters", "model/gflops", "perf/images_per_s", "perf/peak_memory_mib"}
+    assert shown == {"test/top1"} | costs
 
 
 def test_same_seed_same_numbers(base, tmp_path):
@@ -96,14 +104,40 @@ def test_saved_config_and_checkpoint_reproduce_the_validation(base, tmp_path):
     main(["fit", "--config", base, "--run_dir", "run"])
     (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
     before = (tmp_path / "run/result.json").read_text()
+    config = (tmp_path / "run/config.yaml").read_bytes()
     arguments = ["--config", "run/config.yaml", "--ckpt_path", str(checkpoint)]
     main(["validate", *arguments, "--run_dir", "run"])
     main(["test", *arguments, "--run_dir", "run"])
     assert (tmp_path / "run/result.json").read_text() == before
+    assert (tmp_path / "run/config.yaml").read_bytes() == config
     again = json.loads((tmp_path / "run/validate.json").read_text())["metrics"]
     expected = json.loads(before)["metrics"]
     assert again == {name: expected[name] for name in ("val/loss", "val/top1", "val/top5")}
     assert "test/top1" in json.loads((tmp_path / "run/test.json").read_text())["metrics"]
+
+
+def test_predictions_are_kept(base, tmp_path):
+    main(["fit", "--config", base, "--run_dir", "run"])
+    (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    main(["predict", "--config", "run/config.yaml", "--ckpt_path", str(checkpoint)])
+    probabilities = torch.load(tmp_path / "run/predictions.pt")
+    assert probabilities.shape == (23, 7)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(23))
+
+
+def test_lars_and_its_schedule_from_yaml(base, tmp_path):
+    optimizer = "--model.optimizer=attnlab.optim.bolts.LARS"
+    schedule = "--model.schedule=attnlab.optim.bolts.LinearWarmupCosineAnnealingLR"
+    main(["fit", "--config", base, "--run_dir", "run", optimizer, schedule])
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["init_args"]
+    assert config["optimizer"]["class_path"] == "attnlab.optim.bolts.LARS"
+    assert (tmp_path / "run/result.json").exists()
+
+
+def test_one_callback_may_stand_alone(base, tmp_path):
+    callback = "--trainer.callbacks=lightning.pytorch.callbacks.LearningRateMonitor"
+    main(["fit", "--config", base, "--run_dir", "run", callback])
+    assert (tmp_path / "run/result.json").exists()
 
 
 def test_default_run_directory_is_new_each_time(base, tmp_path):
@@ -142,6 +176,8 @@ def test_refuses_to_overwrite_a_result(base, tmp_path, capsys):
         ("--data.batch_size=x", "data.batch_size: Expected a <class 'int'>. Got value: x"),
         ("--trainer.max_epocs=3", "unrecognized arguments: --trainer.max_epocs=3"),
         ("--config=missing.yaml", "missing.yaml"),
+        ("--trainer.max_epochs=-1", "trainer.max_epochs=-1 needs a trainer.max_steps"),
+        ("--trainer.devices=[0,0]", "devices"),
     ],
 )
 def test_errors_are_one_line_and_name_the_value(base, capsys, argument, message):

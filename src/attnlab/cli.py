@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from attnlab.callbacks.figures import LearntMaps
@@ -23,6 +25,15 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 class UsageError(Exception):
     """Something the user asked for that cannot be; the message is one line."""
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Saves the resolved configuration of a fit; a later test must not replace it."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write config.yaml."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
 
 
 class AttnlabCLI(LightningCLI):
@@ -74,14 +85,15 @@ class AttnlabCLI(LightningCLI):
             options.run_dir = options.trainer.default_root_dir or Path("runs", stem, now)
         run_dir = options.run_dir = Path(options.run_dir)
         options.trainer.default_root_dir = str(run_dir)
-        if (
-            self.subcommand == "fit"
-            and not options.overwrite
-            and (run_dir / "result.json").exists()
-        ):
+        fresh = self.subcommand != "fit" or options.overwrite or options.check
+        if not fresh and (run_dir / "result.json").exists():
             raise UsageError(
                 f"run_dir={str(run_dir)!r} holds a finished run; choose another --run_dir or pass "
                 "--overwrite true"
+            )
+        if options.trainer.max_epochs == options.trainer.max_steps == -1:
+            raise UsageError(
+                "trainer.max_epochs=-1 needs a trainer.max_steps: schedules have an end"
             )
         self.record = RunRecord(run_dir, self._seed(), dict(options.hparams))
         self.performance = Performance()
@@ -94,7 +106,7 @@ class AttnlabCLI(LightningCLI):
         """Build data, model and trainer; what they refuse is the user's to mend."""
         try:
             super().instantiate_classes()
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, TypeError, OSError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -105,12 +117,9 @@ class AttnlabCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 self._option("run_dir"), name="", version="", default_hp_metric=False
             )
-        trainer.callbacks = [
-            *(trainer.callbacks or ()),
-            self.record,
-            self.performance,
-            LearntMaps(),
-        ]
+        given = trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        trainer.callbacks = [*given, self.record, self.performance, LearntMaps()]
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -131,10 +140,11 @@ class AttnlabCLI(LightningCLI):
             metrics |= self.trainer.callback_metrics
         logger = self.trainer.logger
         if self.record.hparams and isinstance(logger, TensorBoardLogger):
-            stage = "test/" if self._option("test_after_fit") else "val/"
-            columns = (stage, "model/", "perf/")
+            stage = "test" if self._option("test_after_fit") else "val"
+            columns = (f"{stage}/{self.model.main_metric}", "model/", "perf/")
             shown = {name: value for name, value in metrics.items() if name.startswith(columns)}
-            logger.log_hyperparams(self.record.hparams, shown)
+            logger.log_hyperparams(self.record.hparams, shown, self.trainer.global_step)
+            logger.experiment.flush()
         self.record.write_result(self.trainer, "result.json", metrics)
 
     def after_validate(self) -> None:
@@ -144,6 +154,15 @@ class AttnlabCLI(LightningCLI):
     def after_test(self) -> None:
         """Write test.json."""
         self.record.write_result(self.trainer, "test.json", self.trainer.callback_metrics)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict, and keep what `predict_step` returned: predictions.pt, one part per process."""
+        batches = self.trainer.predict(**kwargs)
+        part = f"-{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        path = Path(self._option("run_dir"), f"predictions{part}.pt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(torch.cat(batches), path)  # type: ignore[arg-type]
+        print(f"predictions: {path}")
 
 
 _NOISE = re.compile(
@@ -195,6 +214,7 @@ def main(args: Sequence[str] | None = None) -> None:
         CLI(
             args=None if args is None else arguments,
             seed_everything_default=0,
+            save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
             parser_kwargs={"exit_on_error": False, **dict.fromkeys(wanted, parser)},
         )

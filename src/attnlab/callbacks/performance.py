@@ -1,5 +1,6 @@
 """Throughput, memory and size of a training run."""
 
+import contextlib
 import resource
 import sys
 import time
@@ -30,7 +31,7 @@ def _reset_peak(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return 0.0
-    if _CLEAR_REFS.exists():
+    with contextlib.suppress(OSError):  # no such file, or /proc is read-only: the peak is higher
         _CLEAR_REFS.write_text("5")  # resets VmHWM, see proc(5)
     return _resident_mib(peak=False)
 

@@ -1,7 +1,7 @@
 """Image classification: one LightningModule for every backbone."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -39,6 +39,9 @@ class ClassificationTask(L.LightningModule):
     Raises:
         ValueError: `label_smoothing` lies outside [0, 1), or `num_classes` is not positive.
     """
+
+    main_metric: ClassVar[str] = "top1"
+    """The metric, without its stage, that stands for a run."""
 
     def __init__(
         self,
