@@ -142,7 +142,7 @@ class AttnlabCLI(LightningCLI):
         if self.record.hparams and isinstance(logger, TensorBoardLogger):
             stage = "test" if self._option("test_after_fit") else "val"
             columns = (f"{stage}/{self.model.main_metric}", "model/", "perf/")
-            shown = {name: value for name, value in metrics.items() if name.startswith(columns)}
+            shown = {tag: metrics[tag] for of in columns for tag in metrics if tag.startswith(of)}
             logger.log_hyperparams(self.record.hparams, shown, self.trainer.global_step)
             logger.experiment.flush()
         self.record.write_result(self.trainer, "result.json", metrics)
