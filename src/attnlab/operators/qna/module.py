@@ -60,8 +60,10 @@ class QnA(TokenMixer):
             query and head, initial deviation 0.02), ``normal_elementwise`` (one per query and
             head), ``ones`` (per offset, initially 1), or fixed: ``posneg`` (+1 for the first half
             of all queries' heads, -1 for the second), ``avg`` (1 / L), ``none`` (1).
-        position: Bias on the scores: ``relative`` (one per offset, query and head, initially 0),
-            ``absolute`` (the product of the query with an embedding per offset), or ``none``.
+        position: Bias on the scores: ``relative`` (one per offset, query and head),
+            ``absolute`` (the product of the query with an embedding per offset), ``contextual`` (a
+            linear map of all heads of the scaled query, Wu et al. 2021, arXiv 2107.14222), or
+            ``none``. All are initially 0.
         normalize_queries: Whether queries are divided by their norm.
         padding: Empty tokens around the grid; (k - 1) / 2 when None. Any other leaves
             ``(n + 2 * padding - k) // stride + 1`` tokens per axis.
@@ -75,7 +77,14 @@ class QnA(TokenMixer):
     """
 
     no_weight_decay: ClassVar[frozenset[str]] = frozenset(
-        {"query", "scale", "position_bias", "position_embedding"}
+        {
+            "query",
+            "scale",
+            "position_bias",
+            "position_embedding",
+            "position_map",
+            "position_constant",
+        }
     )
 
     def __init__(
@@ -91,7 +100,7 @@ class QnA(TokenMixer):
         attention_scale: Literal[
             "normal", "normal_elementwise", "posneg", "ones", "avg", "none"
         ] = "normal",
-        position: Literal["relative", "absolute", "none"] = "relative",
+        position: Literal["relative", "absolute", "contextual", "none"] = "relative",
         normalize_queries: bool = True,
         padding: int | None = None,
         numerics: Literal["fast", "stable"] = "fast",
@@ -104,8 +113,6 @@ class QnA(TokenMixer):
         padding = (kernel_size - 1) // 2 if padding is None else padding
         if not 0 <= padding < kernel_size:
             raise ValueError(f"{padding=} must lie in [0, kernel_size), {kernel_size=}")
-        if position not in ("relative", "absolute", "none"):
-            raise ValueError(f"{position=} must be relative, absolute or none")
         if numerics not in _FORMS:
             raise ValueError(f"{numerics=} must be one of {', '.join(_FORMS)}")
         self.kernel_size = kernel_size
@@ -123,10 +130,7 @@ class QnA(TokenMixer):
         self.key, self.value = lecun_linear(dim, width), lecun_linear(dim, width)
         self.proj = lecun_linear(width, width)
         self._add_scale(attention_scale, offsets)
-        if position == "relative":
-            self.position_bias = nn.Parameter(torch.zeros(offsets, num_queries * heads))
-        elif position == "absolute":
-            self.position_embedding = nn.Parameter(torch.zeros(offsets, num_queries, width))
+        self._add_position(position, offsets)
 
     def _add_scale(self, mode: str, offsets: int) -> None:
         columns = self.num_queries * self.heads
@@ -141,13 +145,25 @@ class QnA(TokenMixer):
         if self.scale.shape[-1] != columns:
             raise ValueError(f"attention_scale={mode!r} needs an even queries * heads, {columns=}")
 
+    def _add_position(self, mode: str, offsets: int) -> None:
+        queries, heads, width = self.num_queries, self.heads, self.out_dim
+        if mode == "relative":
+            self.position_bias = nn.Parameter(torch.zeros(offsets, queries * heads))
+        elif mode == "absolute":
+            self.position_embedding = nn.Parameter(torch.zeros(offsets, queries, width))
+        elif mode == "contextual":
+            self.position_map = nn.Parameter(torch.zeros(offsets, heads, width))
+            self.position_constant = nn.Parameter(torch.zeros(offsets, heads))
+        elif mode != "none":
+            raise ValueError(f"position={mode!r} must be relative, absolute, contextual or none")
+
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Sum the windows in linear memory, the exponentials in float32 or better."""
         query = scale_queries(self.query, self.heads, self.normalize_queries)
         scores, values = project(x, query, self.key.weight, self.value.weight, self.value.bias)
-        bias, scale = self._window_weights(query)
         precise = torch.promote_types(values.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
+            bias, scale = self._window_weights(query)
             mixed = _FORMS[self.numerics](
                 scores.to(precise),
                 values.to(precise),
@@ -183,6 +199,9 @@ class QnA(TokenMixer):
         elif self.position == "absolute":
             embedding = torch.unflatten(self.position_embedding, -1, query.shape[1:])
             bias = torch.einsum("lhd,olhd->olh", query, embedding)
+        elif self.position == "contextual":
+            bias = torch.einsum("lw,ohw->olh", query.flatten(1), self.position_map)
+            bias = bias + self.position_constant.unsqueeze(1)
         else:
             bias = query.new_zeros(self.kernel_size ** len(self.grid), *columns)
         return bias, torch.unflatten(self.scale, -1, columns)

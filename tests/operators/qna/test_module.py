@@ -15,7 +15,7 @@ from attnlab.operators.base import MixerFactory
 from attnlab.operators.qna import QnA
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 OFFICIAL_NAMES = {
     "query": "query",
     "key.weight": "Wk",
@@ -42,6 +42,7 @@ class TestQnA(OperatorLaws):
         "avg": qna(attention_scale="avg"),
         "none": qna(attention_scale="none"),
         "absolute": qna(position="absolute"),
+        "contextual": qna(position="contextual"),
         "no position": qna(position="none"),
         "free queries": qna(normalize_queries=False),
         "stable": qna(numerics="stable"),
@@ -138,6 +139,52 @@ def test_absolute_position_is_the_product_of_query_and_embedding() -> None:
     assert_close(absolute(x), relative(x), 1e-12, "absolute")
 
 
+def test_contextual_position_is_one_linear_map_of_each_whole_scaled_query() -> None:
+    contextual = build(qna(position="contextual", num_queries=2), (7, 5))
+    relative = build(qna(num_queries=2), (7, 5))
+    shared = {
+        name: value for name, value in contextual.state_dict().items() if "position" not in name
+    }
+    bias = torch.empty(9, 2, HEADS, dtype=torch.float64)
+    for query in range(2):
+        heads = contextual.query[query].view(HEADS, -1)
+        unit = [head / (head.norm() + 1e-6) / math.sqrt(DIM // HEADS) for head in heads]
+        for offset, head in np.ndindex(9, HEADS):
+            weight = contextual.position_map[offset, head]
+            constant = contextual.position_constant[offset, head]
+            bias[offset, query, head] = torch.cat(unit) @ weight + constant
+    relative.load_state_dict(shared | {"position_bias": bias.detach().flatten(1)})
+    x = tokens((7, 5))
+    assert_close(contextual(x), relative(x), 1e-12, "contextual")
+    maps = [layer.learnt_maps()["window"] for layer in (contextual, relative)]
+    assert_close(*maps, 1e-12, "learnt maps")
+
+
+@pytest.mark.parametrize("position", ["relative", "absolute", "contextual"])
+def test_positions_start_without_effect_and_are_spared_weight_decay(position) -> None:
+    torch.manual_seed(5)
+    layer = QnA(DIM, HEADS, (7, 5), position=position).double()
+    plain = QnA(DIM, HEADS, (7, 5), position="none").double()
+    tables = dict(layer.named_parameters()).keys() - dict(plain.named_parameters()).keys()
+    assert tables
+    assert tables <= layer.no_weight_decay
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    assert torch.equal(layer(tokens((7, 5))), plain(tokens((7, 5))))
+
+
+@pytest.mark.parametrize("position", ["absolute", "contextual"])
+def test_position_bias_keeps_its_precision_under_autocast(position) -> None:
+    layer = build(qna(position=position), (7, 5)).float()
+    with torch.no_grad():  # scores 0: all that is left of the window weights is the position bias
+        layer.key.weight.zero_()
+        layer.value.weight.copy_(torch.eye(DIM))
+        layer.proj.weight.copy_(torch.eye(DIM))
+    x = tokens((7, 5)).bfloat16().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert torch.equal(out, layer(x).bfloat16())
+
+
 def test_attention_scales() -> None:
     def scale(mode: str, queries: int = 2) -> Tensor:
         return QnA(4, 2, (3, 3), attention_scale=mode, num_queries=queries).scale
@@ -231,7 +278,7 @@ def test_stable_form_declares_its_flops() -> None:
         ({"padding": -1}, "padding=-1"),
         ({"attention_scale": "softmax"}, "attention_scale='softmax'"),
         ({"attention_scale": "posneg", "num_queries": 1}, "columns=3"),
-        ({"position": "contextual"}, "position='contextual'"),
+        ({"position": "rotary"}, "position='rotary'"),
         ({"numerics": "exact"}, "numerics='exact'"),
     ],
 )
