@@ -26,7 +26,7 @@ RECORD: dict[str, Any] = {
 }
 
 
-def record(value: float, seed: int, hparams: dict[str, Any]) -> dict[str, Any]:
+def record(value: float | None, seed: int, hparams: dict[str, Any]) -> dict[str, Any]:
     """Return what a finished trial writes."""
     return {**RECORD, "metrics": {"test/top1": value}, "seed": seed, "hparams": hparams}
 
@@ -71,8 +71,11 @@ def main() -> None:
         raise RuntimeError(f"value {value} blew up")
     if f"kill{value}" in behave:
         os.kill(os.getpid(), signal.SIGKILL)
-    score = float("nan") if f"nan{value}" in behave else int(value) / 10 + seed / 100
-    result = json.dumps(record(score, seed, json.loads(flags["hparams"])))
+    score = None if f"null{value}" in behave else int(value) / 10 + seed / 100
+    content = record(score, seed, json.loads(flags["hparams"]))
+    if f"diverge{value}" in behave:  # NaN logits have an argmax, and so an accuracy
+        content["metrics"]["test/loss"] = None
+    result = json.dumps(content)
     if f"torn{value}" in behave:
         result = result[:-10]
     (run_dir / "result.tmp").write_text(result)

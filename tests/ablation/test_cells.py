@@ -1,5 +1,6 @@
 """The identity of cells: a pure function of the stanza that must never change by accident."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from attnlab.ablation import cells
+from attnlab.ablation.cells import Result
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.schema import Axis, Profile, Study
 
@@ -42,6 +44,30 @@ def make_study(*axes: Axis, **changes: Any) -> Study:
 
 def numbers(name: str, key: str, *values: Any) -> Axis:
     return Axis(name, tuple((value, {key: value}) for value in values), numeric=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics", "bad"),
+    [
+        ("test/top1", {"test/top1": 0.5}, None),
+        ("test/top1", {"test/top1": 0.5, "test/loss": 2, "val/loss": None, "loss": None}, None),
+        ("test/top1", {"test/top1": None, "test/loss": None}, "test/top1"),
+        ("test/top1", {"val/top1": 0.5}, "test/top1"),
+        ("test/top1", {"test/top1": 0.1, "test/loss": None}, "test/loss"),
+        ("test/top1", {"test/top1": 0.1, "test/loss": math.inf}, "test/loss"),
+        ("test/loss", {"test/loss": math.nan}, "test/loss"),
+        ("test/loss", {"test/top1": 0.1}, "test/loss"),
+        ("top1", {"top1": 0.1, "loss": None}, "loss"),
+    ],
+)
+def test_a_run_failed_whose_metric_or_loss_is_not_finite(
+    name: str, metrics: dict[str, float | None], bad: str | None
+) -> None:
+    assert cells.broken(metrics, name) == bad
+    study = make_study(metric=name)
+    trial = cells.trials(cells.expand(study, make_profile()), (0,), Path("runs"))[0]
+    value = cells.metric(Result(trial, {"metrics": metrics}), study)
+    assert value == (None if bad else metrics[name])
 
 
 def test_keys_are_those_of_every_earlier_version() -> None:

@@ -65,21 +65,22 @@ def test_a_failed_trial_touches_no_other_and_runs_again(lab: Lab) -> None:
 
 
 def test_the_run_directory_is_the_truth_whatever_the_exit_code(lab: Lab) -> None:
-    lab.study["axes"]["value"]["values"] = [1, 2, 3, 4]
+    lab.study["axes"]["value"]["values"] = [1, 2, 3, 4, 5]
     lab.study["seeds"] = [0]
-    lab.behave("late1 torn2 kill3 nan4")
+    lab.behave("late1 torn2 kill3 null4 diverge5")
     code, out, _ = lab.drive()
     assert code == 1
     assert "done value=1 seed 0" in out
     assert "failed value=2 seed 0: ended well, but left no valid result.json" in out
     assert "failed value=3 seed 0: killed by SIGKILL" in out
-    assert "done value=4 seed 0: test/top1 missing" in out
+    assert "done value=4 seed 0: test/top1 is not finite, " in out
+    assert "done value=5 seed 0: test/loss is not finite, " in out
     lab.behave("")
     code, out, _ = lab.drive()
     assert code == 1
     assert "reported; value=1 seed 0: 0.1; value=2 seed 0: 0.2; value=3 seed 0: 0.3; " in out
-    assert "value=4 seed 0: nan\n" in out  # the report shows it as failed
-    assert sorted(lab.trainings()[4:]) == ["2 0", "3 0"]
+    assert "value=4 seed 0: None; value=5 seed 0: 0.5\n" in out  # the report shows them as failed
+    assert sorted(lab.trainings()[5:]) == ["2 0", "3 0"]
 
 
 def test_an_impossible_cell_is_found_before_anything_is_trained(lab: Lab) -> None:

@@ -5,11 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
+import torch
 
 from attnlab.ablation import rundir
 from attnlab.ablation.cells import Cell, Trial
 from attnlab.ablation.errors import UserError
+from attnlab.callbacks.record import RunRecord
 from tests.ablation.fake_trial import record
 
 
@@ -24,7 +27,7 @@ def write_result(run_dir: Path, **changes: Any) -> None:
 
 def test_a_result_is_the_record_and_the_wall_time(tmp_path: Path) -> None:
     assert rundir.read_result(make_trial(tmp_path / "none")) is None
-    write_result(tmp_path, metrics={"test/top1": 1, "test/loss": math.nan})
+    write_result(tmp_path, metrics={"test/top1": 1, "test/loss": None})
     result = rundir.read_result(make_trial(tmp_path))
     assert result is not None
     assert result.record["metrics"]["test/top1"] == 1
@@ -33,6 +36,17 @@ def test_a_result_is_the_record_and_the_wall_time(tmp_path: Path) -> None:
     result = rundir.read_result(make_trial(tmp_path))
     assert result is not None
     assert result.wall_s == 2.5
+
+
+def test_the_record_of_a_diverged_run_is_a_result(tmp_path: Path) -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    recorder = RunRecord(tmp_path, 3, {"a": 1})
+    recorder.setup(trainer, L.LightningModule(), "fit")
+    metrics = {"test/top1": torch.tensor(0.25), "test/loss": math.nan, "test/spread": math.inf}
+    recorder.write_result(trainer, "result.json", metrics)
+    result = rundir.read_result(make_trial(tmp_path))
+    assert result is not None
+    assert result.record["metrics"] == {"test/top1": 0.25, "test/loss": None, "test/spread": None}
 
 
 @pytest.mark.parametrize(

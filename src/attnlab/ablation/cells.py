@@ -60,10 +60,25 @@ class Result:
     wall_s: float | None = None
 
 
+def broken(metrics: Mapping[str, float | None], name: str) -> str | None:
+    """Return the metric that shows that a run failed, or None where the run is sound.
+
+    That is the metric `name` where it is missing or not finite, or else a loss of the same stage
+    that is not finite: a network that gives NaN always picks the same class, and scores as chance.
+
+    Args:
+        metrics: What the run logged; None stands for what is not finite.
+        name: The study's metric, such as ``test/top1``; its loss is ``test/loss``.
+    """
+    loss = f"{name[: name.rfind('/') + 1]}loss"
+    values = {loss: metrics.get(loss, 0.0), name: metrics.get(name)}
+    return next((each for each in (name, loss) if not _is_finite(values[each])), None)
+
+
 def metric(result: Result, study: Study) -> float | None:
-    """Return the value of the study's metric, or None where it is missing or not finite."""
-    value = result.record["metrics"].get(study.metric)
-    return float(value) if value is not None and math.isfinite(value) else None
+    """Return the value of the study's metric, or None where the run failed (`broken`)."""
+    metrics = result.record["metrics"]
+    return None if broken(metrics, study.metric) else float(metrics[study.metric])
 
 
 def base_of(study: Study, profile: Profile) -> Path:
@@ -161,6 +176,10 @@ def check_path(where: str, key: str, base: object) -> None:
                 f"{where}: {key!r} leads into the list {inside!r}, which cannot be varied"
             )
         node = node.get(part) if isinstance(node, dict) else None
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _check_nesting(where: str, overrides: Overrides) -> None:

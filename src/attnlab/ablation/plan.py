@@ -36,7 +36,7 @@ class Plan:
         return [result for trial in self.trials if (result := rundir.read_result(trial))]
 
     def measured(self, results: Iterable[Result]) -> list[Result]:
-        """Return those results that have a finite value of the study's metric."""
+        """Return those results that have a value of the study's metric, and did not fail."""
         return [each for each in results if cells.metric(each, self.study) is not None]
 
 

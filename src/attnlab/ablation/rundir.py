@@ -74,14 +74,15 @@ class Progress:
 def read_result(trial: Trial) -> Result | None:
     """Return what a trial reached, or None if it did not finish.
 
-    A torn or foreign `result.json` counts as none at all.
+    A torn or foreign `result.json` counts as none at all. A metric that is null was not finite.
     """
     record = read_json(trial.run_dir / "result.json")
     if record.get("schema") != RESULT_SCHEMA or record.get("seed") != trial.seed:
         return None
     if not all(isinstance(record.get(key), kind) for key, kind in _RESULT_FIELDS.items()):
         return None
-    if not all(type(value) in (int, float) for value in record["metrics"].values()):
+    values = record["metrics"].values()
+    if not all(value is None or type(value) in (int, float) for value in values):
         return None
     wall = read_json(trial.run_dir / "driver.json").get("wall_s")
     return Result(trial, record, wall if type(wall) is float else None)

@@ -111,9 +111,12 @@ class Runner:
         result = rundir.read_result(trial)
         if result is not None:
             rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
-            value = cells.metric(result, self._plan.study)
-            score = "missing" if value is None else f"{value:.4g}"
-            line = f"done {trial}: {self._plan.study.metric} {score}, {event.wall_s:.1f} s"
+            name = self._plan.study.metric
+            bad = cells.broken(result.record["metrics"], name)
+            score = (
+                f"{bad} is not finite" if bad else f"{name} {result.record['metrics'][name]:.4g}"
+            )
+            line = f"done {trial}: {score}, {event.wall_s:.1f} s"
             yield dataclasses.replace(result, wall_s=event.wall_s)
         elif self._stopped:
             line = f"stopped {trial}"

@@ -4,6 +4,7 @@ import pytest
 
 from attnlab.ablation.cells import Result, expand
 from attnlab.ablation.errors import UserError
+from attnlab.ablation.report import statement
 from attnlab.ablation.report.rows import build
 from tests.ablation.report.fakes import PROFILE, axis, record, results, study
 
@@ -82,6 +83,24 @@ def test_cell_with_a_failed_run_is_shown_but_not_ranked(tmp_path, bad):
     assert row.difference is None
     assert made.best is made.rows[1]
     assert made.separation.spread == pytest.approx(0.19)
+
+
+@pytest.mark.parametrize("loss", [None, math.nan, math.inf])
+def test_run_with_a_finite_accuracy_but_no_finite_loss_failed(tmp_path, loss):
+    made = study(GRID, baseline={"num_rpes": 4})
+    runs = results(made, tmp_path, value)
+    for result in runs:
+        result.record["metrics"]["test/loss"] = 0.7
+    runs[-1].record["metrics"]["test/loss"] = loss
+
+    built = build(made, PROFILE, expand(made, PROFILE), runs)
+
+    assert [row.failed for row in built.rows] == [(), (), (2,)]
+    assert built.rows[2].values == {0: 0.71, 1: 0.72}
+    assert statement.gaps(built) == [
+        "1 of 9 runs failed (test/loss is not a finite number): num_rpes=8 seed 2. "
+        "A cell with a failed run is not ranked."
+    ]
 
 
 def test_failed_baseline_leaves_no_differences(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attnlab.ablation.cells import Cell, Result
+from attnlab.ablation.cells import Cell, Result, broken
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.report.metric import Metric
 from attnlab.ablation.report.stats import (
@@ -23,19 +23,24 @@ from attnlab.ablation.schema import Axis, Profile, Study
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its metrics (null and missing ones are NaN) and its record."""
+    """One finished run: its metrics (null and missing ones are NaN) and its record.
+
+    Attributes:
+        broken_metric: The metric that shows that the run failed (`cells.broken`), if it did.
+    """
 
     seed: int
     run_dir: Path
     value: float
     metrics: Mapping[str, float]
     record: Mapping[str, Any]
+    broken_metric: str | None
     overhead_s: float
 
     @property
     def failed(self) -> bool:
-        """Whether the study's metric is not a finite number."""
-        return not math.isfinite(self.value)
+        """Whether the study's metric, or the loss that goes with it, is not a finite number."""
+        return self.broken_metric is not None
 
     def seconds(self, name: str) -> float:
         """One of the run's timings, in seconds; NaN when it was not recorded."""
@@ -46,7 +51,7 @@ class Run:
 class Row:
     """One cell of the grid: its runs in the order of the seeds, and what they say.
 
-    `score` summarises the finite values. `difference` is None for the baseline, for a cell
+    `score` summarises the runs that did not fail. `difference` is None for the baseline, for a cell
     without a run in common with it, and where either has a failed run: what is left of a
     diverging cell is a favourable selection.
     """
@@ -60,12 +65,12 @@ class Row:
 
     @property
     def failed(self) -> tuple[int, ...]:
-        """Seeds of the runs whose metric is not finite."""
+        """Seeds of the runs that failed."""
         return tuple(run.seed for run in self.runs if run.failed)
 
     @property
     def values(self) -> dict[int, float]:
-        """Finite values of the metric by seed."""
+        """The metric by seed, of the runs that did not fail."""
         return {run.seed: run.value for run in self.runs if not run.failed}
 
     @property
@@ -187,6 +192,7 @@ def _run(result: Result, metric: str) -> Run:
         value=metrics.get(metric, math.nan),
         metrics=metrics,
         record=result.record,
+        broken_metric=broken(metrics, metric),
         overhead_s=_overhead(result),
     )
 

@@ -69,7 +69,8 @@ def gaps(report: Report) -> list[str]:
         verb = "is" if count == 1 else "are"
         lines.append(f"{count} of {planned} runs {verb} missing: {_listed(missing)}.")
     if failed:
-        why = f"{report.metric.tag} is not a finite number"
+        tags = report.distinct(lambda run: run.broken_metric)
+        why = f"{' or '.join(tags)} is not a finite number"
         lines.append(
             f"{_count(failed)} of {planned} runs failed ({why}): {_listed(failed)}. "
             "A cell with a failed run is not ranked."
