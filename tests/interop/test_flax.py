@@ -281,5 +281,5 @@ def test_wrong_train_state(tmp_path, content, message) -> None:
 
 def test_without_msgpack_the_way_to_install_it_is_named(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "msgpack", None)
-    with pytest.raises(ImportError, match=r"pip install attnlab\[flax\]"):
+    with pytest.raises(ImportError, match="pip install msgpack"):
         read_train_state(CHECKPOINT)

@@ -29,9 +29,7 @@ def read_train_state(path: str | Path) -> dict[str, np.ndarray]:
     try:
         import msgpack
     except ImportError as error:
-        raise ImportError(
-            "reading Flax checkpoints needs msgpack: pip install attnlab[flax]"
-        ) from error
+        raise ImportError("reading Flax checkpoints needs msgpack: pip install msgpack") from error
     content = Path(path).read_bytes()
     try:
         state = msgpack.unpackb(content)
