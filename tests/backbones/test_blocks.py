@@ -1,11 +1,11 @@
-"""Drop path, MLP and block: statistics, and the residual algebra against hand-composed parts."""
+"""Parts of backbones: statistics, and their algebra against hand-composed parts."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlab.backbones.blocks import Block, DropPath, Mlp
+from attnlab.backbones.blocks import Block, DropPath, Mlp, PatchEmbed, drop_path_rates
 from attnlab.operators.baselines import DepthwiseConv
 
 
@@ -13,6 +13,40 @@ def normalise(x: Tensor) -> Tensor:
     """Layer norm with unit scale, written out."""
     centred = x - x.mean(-1, keepdim=True)
     return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
+class TestPatchEmbed:
+    def test_is_the_affine_map_of_each_patch_of_the_padded_image(self) -> None:
+        embed = PatchEmbed(2, 5, patch_size=3, image_size=1).double()
+        nn.init.normal_(embed.bias)
+        image = torch.randn(1, 2, 11, 7, dtype=torch.float64)
+        padded = torch.zeros(1, 2, 12, 9, dtype=torch.float64)
+        padded[:, :, :11, :7] = image
+        tokens = embed(image)
+        assert tokens.shape == (1, 4, 3, 5)
+        for row in range(4):
+            for column in range(3):
+                patch = padded[0, :, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3].flatten()
+                expected = embed.weight.flatten(1) @ patch + embed.bias
+                torch.testing.assert_close(tokens[0, row, column], expected)
+
+    @pytest.mark.parametrize(
+        ("image_size", "grid"), [(13, (5, 5)), ((11, 7), (4, 3)), ((12, 1), (4, 1))]
+    )
+    def test_grid_counts_started_patches(self, image_size, grid: tuple[int, int]) -> None:
+        assert PatchEmbed(2, 5, patch_size=3, image_size=image_size).grid == grid
+
+    def test_starts_lecun_normal(self) -> None:
+        torch.manual_seed(1)
+        embed = PatchEmbed(5, 101, patch_size=3, image_size=7)
+        assert embed.weight.std().item() == pytest.approx(45**-0.5, rel=0.05)
+        assert not embed.bias.any()
+        assert PatchEmbed(5, 101, 3, 7, bias=False).bias is None
+
+
+def test_drop_path_rates_rise_linearly_to_the_last_block() -> None:
+    assert list(drop_path_rates(0.4, 5)) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert list(drop_path_rates(0.4, 1)) == [0.0]
 
 
 class TestDropPath:

@@ -71,7 +71,7 @@ def test_patches_are_embedded_in_place() -> None:
 def test_blocks_follow_one_another_and_the_norm_comes_last() -> None:
     model = small(DepthwiseConv).double().eval()
     image = torch.randn(2, 3, 20, 12, dtype=torch.float64)
-    x = model.patch_embed(image).permute(0, 2, 3, 1)
+    x = model.patch_embed(image)
     for index in range(3):
         x = model.blocks[index](x)
     torch.testing.assert_close(model.forward_features(image), model.norm(x))
@@ -117,7 +117,7 @@ def test_positions_are_interpolated_bicubically_between_grids() -> None:
 def test_positions_act_on_another_grid() -> None:
     model = small(Still, absolute_position=True)
     image = torch.zeros(1, 3, 40, 24)
-    tokens = model.patch_embed(image).movedim(1, -1) + resize_positions(model.position, (10, 6))
+    tokens = model.patch_embed(image) + resize_positions(model.position, (10, 6))
     torch.testing.assert_close(model(image), model.norm(model.blocks(tokens)))
 
 

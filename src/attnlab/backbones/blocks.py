@@ -1,11 +1,65 @@
-"""Parts that every backbone shares: drop path, the MLP and the pre-norm block."""
+"""Parts that every backbone shares: patch embedding, drop path, the MLP and the pre-norm block."""
+
+import math
+from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.operators.base import TokenMixer
-from attnlab.operators.init import lecun_linear
+from attnlab.operators.init import lecun_linear, lecun_normal_
+
+
+class PatchEmbed(nn.Conv2d):
+    """Linear embedding of square patches; images of any size are padded with zeros.
+
+    The padding is on the right and at the bottom, to a multiple of the patch. Weights start lecun
+    normal, biases 0.
+
+    Attributes:
+        grid: Patches of an image of `image_size`, (rows, columns).
+
+    Args:
+        in_channels: Channels of the images.
+        width: Channels of the tokens.
+        patch_size: Side of the patches, in pixels.
+        image_size: Side of the square images, or (height, width), in pixels, that sizes `grid`.
+        bias: Whether the embedding has a bias.
+
+    Raises:
+        ValueError: `patch_size` or a side of `image_size` is below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        patch_size: int,
+        image_size: int | tuple[int, int],
+        bias: bool = True,
+    ) -> None:
+        rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(rows, columns, patch_size) < 1:
+            raise ValueError(f"{image_size=} and {patch_size=} must be at least 1 pixel")
+        super().__init__(in_channels, width, patch_size, patch_size, bias=bias)
+        self.grid = (math.ceil(rows / patch_size), math.ceil(columns / patch_size))
+        lecun_normal_(self.weight, in_channels * patch_size**2)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns features"]:
+        """Return one token per patch, on the grid of ``ceil(size / patch_size)`` patches."""
+        below, right = (-side % self.kernel_size[0] for side in images.shape[-2:])
+        return super().forward(F.pad(images, (0, right, 0, below))).movedim(1, -1)
+
+
+def drop_path_rates(last: float, blocks: int) -> Iterator[float]:
+    """Yield the rate of each block in the order of execution, from 0 up to `last`."""
+    return (last * block / max(blocks - 1, 1) for block in range(blocks))
 
 
 class DropPath(nn.Module):

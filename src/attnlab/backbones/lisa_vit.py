@@ -1,6 +1,5 @@
 """Isotropic vision transformer (DeiT-like) for any operator; LiSA's host network."""
 
-import math
 from typing import ClassVar
 
 import torch
@@ -9,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
-from attnlab.backbones.blocks import Block
+from attnlab.backbones.blocks import Block, PatchEmbed, drop_path_rates
 from attnlab.operators.base import MixerFactory
-from attnlab.operators.init import lecun_normal_
 
 
 def resize_positions(
@@ -70,22 +68,15 @@ class LisaViT(Backbone):
         absolute_position: bool = False,
     ) -> None:
         super().__init__()
-        height, breadth = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(height, breadth) < 1:
-            raise ValueError(f"{image_size=} must be at least 1 pixel on each side")
-        for name, value in (("patch_size", patch_size), ("depth", depth)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        grid = (math.ceil(height / patch_size), math.ceil(breadth / patch_size))
+        if depth < 1:
+            raise ValueError(f"{depth=} must be at least 1")
         self.num_features = width
-        self.patch_size = patch_size
-        self.patch_embed = nn.Conv2d(in_channels, width, patch_size, patch_size)
-        lecun_normal_(self.patch_embed.weight, in_channels * patch_size**2)
-        nn.init.zeros_(self.patch_embed.get_parameter("bias"))
+        self.patch_embed = PatchEmbed(in_channels, width, patch_size, image_size)
+        grid = self.patch_embed.grid
         self.position = nn.Parameter(torch.empty(1, *grid, width)) if absolute_position else None
         if self.position is not None:
             nn.init.trunc_normal_(self.position, std=0.02)
-        rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
+        rates = drop_path_rates(drop_path, depth)
         blocks = [Block(mixer(width, heads, grid), rate, mlp_ratio) for rate in rates]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -94,9 +85,7 @@ class LisaViT(Backbone):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return the normalised tokens on the grid of ``ceil(size / patch_size)`` patches."""
-        height, width = images.shape[-2:]
-        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
-        x = self.patch_embed(images).movedim(1, -1)
+        x = self.patch_embed(images)
         if self.position is not None:
             x = x + resize_positions(self.position, (x.shape[1], x.shape[2]))
         features: Tensor = self.norm(self.blocks(x))

@@ -1,17 +1,15 @@
 """QnA-ViT, the pyramid of Arar, Shamir and Bermano (CVPR 2022), for any pair of operators."""
 
 import functools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
-from attnlab.backbones.blocks import Block
+from attnlab.backbones.blocks import Block, PatchEmbed, drop_path_rates
 from attnlab.operators.base import Grid, MixerFactory
-from attnlab.operators.init import lecun_linear, lecun_normal_
+from attnlab.operators.init import lecun_linear
 
 
 def per_stage(mixer: MixerFactory | Sequence[MixerFactory], stages: int) -> Sequence[MixerFactory]:
@@ -25,11 +23,6 @@ def per_stage(mixer: MixerFactory | Sequence[MixerFactory], stages: int) -> Sequ
     if len(mixer) != stages:
         raise ValueError(f"{len(mixer)} mixers were given for {stages=}")
     return mixer
-
-
-def drop_path_rates(last: float, blocks: int) -> Iterator[float]:
-    """Yield the rate of each block in the order of execution, from 0 up to `last`."""
-    return (last * block / max(blocks - 1, 1) for block in range(blocks))
 
 
 class StridedProjection(nn.Module):
@@ -130,9 +123,6 @@ class QnAViT(Backbone):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(*size, patch_size) < 1:
-            raise ValueError(f"{image_size=} and {patch_size=} must be at least 1 pixel")
         stages = len(depths)
         if not stages or {len(heads), len(local_depths), len(local_heads)} != {stages}:
             raise ValueError(f"{depths=}, {heads=}, {local_depths=}, {local_heads=}: not as long")
@@ -140,14 +130,12 @@ class QnAViT(Backbone):
         if local_mixer is None and any(local_depths):
             raise ValueError(f"{local_depths=} need a local_mixer")
         local_mixers = per_stage(mixer if local_mixer is None else local_mixer, stages)
-        self.patch_size = patch_size
         self.num_features = width * 2 ** (stages - 1)
-        self.patch_embed = nn.Conv2d(in_channels, width, patch_size, patch_size, bias=False)
-        lecun_normal_(self.patch_embed.weight, in_channels * patch_size**2)
+        self.patch_embed = PatchEmbed(in_channels, width, patch_size, image_size, bias=False)
 
         block = functools.partial(Block, mlp_ratio=mlp_ratio, gelu="tanh")
         rates = drop_path_rates(drop_path, sum(depths) + sum(local_depths) + stages - 1)
-        grid: Grid = tuple(math.ceil(side / patch_size) for side in size)
+        grid: Grid = self.patch_embed.grid
         self.stages = nn.ModuleList()
         for i in range(stages):
             dim = width * 2**i
@@ -168,9 +156,7 @@ class QnAViT(Backbone):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return the last stage's normalised tokens."""
-        height, width = images.shape[-2:]
-        images = F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size))
-        x = self.patch_embed(images).movedim(1, -1)
+        x = self.patch_embed(images)
         for stage in self.stages:
             x = stage(x)
         features: Tensor = self.norm(x)
