@@ -206,7 +206,6 @@ def test_arrays_missing_surplus_and_mis_shaped_are_named() -> None:
         ({"layer_scale": 0.1}, "layer_scale=0.1"),
         ({"lsa_pos_embedding_type": "none"}, "lsa_pos_embedding_type='none'"),
         ({"qna_attention_dropout": 0.1}, "qna_attention_dropout=0.1"),
-        ({"drop_path": 0.1, "drop_path_downsample": False}, "drop_path_downsample=False"),
         ({"qna_heads": [2, 4]}, "qna_heads"),
         ({"qna_receptive_field": [3, 4, 3, 3]}, "kernel_size=4"),
         ({"qna_attention_scale": "ones"}, "missing arrays: .*attn_scale_pos"),

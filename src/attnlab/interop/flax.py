@@ -5,15 +5,26 @@ convolution kernels as (height, width, in, out) and images channels last.
 """
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attnlab.backbones.blocks import Block, drop_path_rates
 from attnlab.backbones.qna_vit import QnAViT
 from attnlab.interop.flax_arrays import fill, qna_slots, qna_vit_slots
+from attnlab.interop.flax_options import (
+    flag,
+    integer,
+    one_of,
+    per_stage,
+    plain,
+    rate,
+    read_options,
+)
 from attnlab.interop.flax_state import read_train_state
 from attnlab.models import qna_vit
 from attnlab.operators.baselines import WindowAttention
@@ -21,6 +32,8 @@ from attnlab.operators.qna import QnA
 from attnlab.tasks.heads import PooledClassifier
 
 __all__ = ["BatchScaledPositions", "load_qna_layer", "load_qna_vit", "read_train_state"]
+
+Config = str | np.ndarray | Mapping[str, Any]
 
 _PUBLISHED = {
     "qna_vit_tiny": qna_vit.qna_vit_tiny,
@@ -35,50 +48,54 @@ _POSITIONS: dict[str, Literal["relative", "absolute", "none"]] = {
 }
 _SCALES = ("normal", "normal_elementwise", "posneg", "ones", "avg", "none")
 
-_LAYER_REQUIRED = ("C", "features", "heads", "kernel_size", "stride", "padding")
-_LAYER_DEFAULTS = {
-    "out_features": None,
-    "use_bias": False,
-    "pos_embedding_type": "relative_pos",
-    "attn_scale": "normal",
-    "normalize_q": True,
-    "qna_normalize_stop_grads": False,
-    "n_queries": 2,
-    "scale_rpe_bias": False,
+_LAYER = {
+    "C": integer(),
+    "features": integer(),
+    "heads": integer(),
+    "kernel_size": integer(),
+    "stride": integer(),
+    "padding": integer(0),
+    "out_features": integer(default=None),
+    "use_bias": flag(False),
+    "pos_embedding_type": one_of(*_POSITIONS),
+    "attn_scale": one_of(*_SCALES),
+    "normalize_q": flag(True),
+    "qna_normalize_stop_grads": one_of(False),
+    "n_queries": integer(default=2),
+    "precision": one_of(None),
+    "scale_rpe_bias": flag(False),
 }
 
-_VIT_REQUIRED = (
-    "base_dim",
-    "qna_heads",
-    "qna_layers",
-    "qna_receptive_field",
-    "qna_normalize_q",
-    "lsa_heads",
-    "lsa_layers",
-    "lsa_window",
-)
-_VIT_DEFAULTS = {
-    "n_stages": 4,
-    "qna_num_queries": 2,
-    "qna_attention_scale": "normal",
-    "qna_pos_embedding_type": "relative_pos",
-    "drop_path": 0.0,
-    "drop_path_downsample": False,
+_VIT_STAGES = {
+    "qna_heads": per_stage(integer()),
+    "qna_layers": per_stage(integer(0)),
+    "qna_receptive_field": per_stage(integer()),
+    "qna_normalize_q": per_stage(flag()),
+    "lsa_heads": per_stage(integer()),
+    "lsa_layers": per_stage(integer(0)),
+    "lsa_window": per_stage(integer()),
 }
-# Options of which only this value is supported; the official code itself ignores some others.
-_VIT_FIXED = {
-    "activation_fn": "gelu",
-    "classification_head_type": "gap",
-    "layer_scale": None,
-    "lsa_attention_dropout": 0.0,
-    "lsa_pos_embedding_type": "relative_pos",
-    "mlp_dropout": 0.0,
-    "mlp_ratio": 4,
-    "qna_attention_dropout": 0.0,
-    "qna_down_skip": "conv1x1",
-    "qna_implementation": "fused_efficient",
-    "qna_normalize_stop_grads": False,
-    "stem_type": "patch",
+_VIT = _VIT_STAGES | {
+    "base_dim": integer(),
+    "n_stages": integer(default=4),
+    "qna_num_queries": integer(default=2),
+    "qna_attention_scale": one_of(*_SCALES),
+    "qna_pos_embedding_type": one_of(*_POSITIONS),
+    "drop_path": rate(0.0),
+    "drop_path_downsample": flag(False),
+    # Only these values are supported; the official code itself ignores some of the others.
+    "activation_fn": one_of("gelu"),
+    "classification_head_type": one_of("gap"),
+    "layer_scale": one_of(None),
+    "lsa_attention_dropout": one_of(0.0),
+    "lsa_pos_embedding_type": one_of("relative_pos"),
+    "mlp_dropout": one_of(0.0),
+    "mlp_ratio": one_of(4),
+    "qna_attention_dropout": one_of(0.0),
+    "qna_down_skip": one_of("conv1x1"),
+    "qna_implementation": one_of("fused_efficient"),
+    "qna_normalize_stop_grads": one_of(False),
+    "stem_type": one_of("patch"),
 }
 
 
@@ -108,11 +125,12 @@ class BatchScaledPositions(nn.Module):
         return out
 
 
-def load_qna_layer(config: Mapping[str, Any], params: Mapping[str, Any]) -> nn.Module:
+def load_qna_layer(config: Config, params: Mapping[str, Any]) -> nn.Module:
     """Return the official `FusedKQnA` layer, a module on [B, H, W, C].
 
     Args:
-        config: The official layer's options and ``C``, its input channels.
+        config: The official layer's options and ``C``, its input channels; or their JSON, also as
+            the array of it that `numpy.load` returns.
         params: Official parameter name (slash-joined or nested) to array.
 
     Returns:
@@ -123,13 +141,7 @@ def load_qna_layer(config: Mapping[str, Any], params: Mapping[str, Any]) -> nn.M
         ValueError: An option is unknown, missing or not supported, or an array is missing, surplus
             or mis-shaped.
     """
-    options = _complete(config, _LAYER_REQUIRED, _LAYER_DEFAULTS)
-    for name in ("C", "features", "heads", "kernel_size", "stride", "padding", "n_queries"):
-        if not isinstance(options[name], int):
-            raise ValueError(f"{name}={options[name]!r} must be an integer")
-    _only(options, "qna_normalize_stop_grads", [False])
-    _only(options, "pos_embedding_type", _POSITIONS)
-    _only(options, "attn_scale", _SCALES)
+    options = read_options(config, _LAYER)
     dim, width, use_bias = options["C"], options["features"], options["use_bias"]
     layer = QnA(
         dim,
@@ -154,13 +166,12 @@ def load_qna_layer(config: Mapping[str, Any], params: Mapping[str, Any]) -> nn.M
     return BatchScaledPositions(layer) if layer.position == "absolute" else layer
 
 
-def load_qna_vit(
-    config: str | Mapping[str, Any], params: Mapping[str, Any], num_classes: int
-) -> nn.Module:
+def load_qna_vit(config: Config, params: Mapping[str, Any], num_classes: int) -> nn.Module:
     """Return an official QnA-ViT, a module from images [B, 3, H, W] to logits.
 
     Args:
-        config: Published name, ``qna_vit_tiny`` for example, or the official configuration.
+        config: Published name, ``qna_vit_tiny`` for example, or the official configuration or its
+            JSON.
         params: Official parameter name (slash-joined or nested) to array, as `read_train_state`
             returns.
         num_classes: Number of logits.
@@ -173,7 +184,8 @@ def load_qna_vit(
         ValueError: The name or an option is unknown, missing or not supported, or an array is
             missing, surplus or mis-shaped.
     """
-    if isinstance(config, str):
+    config = plain(config)
+    if isinstance(config, str) and not config.lstrip().startswith("{"):
         if config not in _PUBLISHED:
             raise ValueError(f"{config=} must be one of {', '.join(_PUBLISHED)}, or a mapping")
         backbone = _PUBLISHED[config]()
@@ -185,18 +197,12 @@ def load_qna_vit(
     return (BatchScaledPositions(classifier) if absolute else classifier).eval()
 
 
-def _backbone(config: Mapping[str, Any]) -> QnAViT:
+def _backbone(config: Config) -> QnAViT:
     """Return the network of an official configuration."""
-    options = _complete(config, _VIT_REQUIRED, _VIT_DEFAULTS | _VIT_FIXED)
-    for name, value in _VIT_FIXED.items():
-        _only(options, name, [value])
-    _only(options, "qna_pos_embedding_type", _POSITIONS)
-    _only(options, "qna_attention_scale", _SCALES)
-    if options["drop_path"] > 0:
-        _only(options, "drop_path_downsample", [True])
+    options = read_options(config, _VIT)
     stages = options["n_stages"]
-    per_stage = {name: tuple(options[name])[:stages] for name in _VIT_REQUIRED[1:]}
-    for name, values in per_stage.items():
+    staged = {name: options[name][:stages] for name in _VIT_STAGES}
+    for name, values in staged.items():
         if len(values) < stages:
             raise ValueError(f"{name}={values} must name one value for each of {stages} stages")
     layer = functools.partial(
@@ -205,38 +211,33 @@ def _backbone(config: Mapping[str, Any]) -> QnAViT:
         attention_scale=options["qna_attention_scale"],
         position=_POSITIONS[options["qna_pos_embedding_type"]],
     )
-    return QnAViT(
+    backbone = QnAViT(
         [
             functools.partial(layer, kernel_size=size, normalize_queries=normalize)
             for size, normalize in zip(
-                per_stage["qna_receptive_field"], per_stage["qna_normalize_q"], strict=True
+                staged["qna_receptive_field"], staged["qna_normalize_q"], strict=True
             )
         ],
-        [functools.partial(WindowAttention, window_size=size) for size in per_stage["lsa_window"]],
+        [functools.partial(WindowAttention, window_size=size) for size in staged["lsa_window"]],
         width=options["base_dim"],
-        depths=per_stage["qna_layers"],
-        heads=per_stage["qna_heads"],
-        local_depths=per_stage["lsa_layers"],
-        local_heads=per_stage["lsa_heads"],
+        depths=staged["qna_layers"],
+        heads=staged["qna_heads"],
+        local_depths=staged["lsa_layers"],
+        local_heads=staged["lsa_heads"],
         drop_path=options["drop_path"],
     )
+    if not options["drop_path_downsample"]:
+        _spare_strided_blocks(backbone, options["drop_path"])
+    return backbone
 
 
-def _complete(
-    config: Mapping[str, Any], required: Collection[str], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the options with defaults filled in, none of them missing or unknown."""
-    options = dict(defaults) | dict(config)
-    for name in required:
-        if name not in config:
-            raise ValueError(f"option {name} is missing")
-    if unknown := options.keys() - {*required, *defaults}:
-        raise ValueError(f"unknown option {sorted(unknown)[0]}={config[sorted(unknown)[0]]!r}")
-    return options
-
-
-def _only(options: Mapping[str, Any], name: str, allowed: Collection[Any]) -> None:
-    """Refuse any other value of an option."""
-    if options[name] not in list(allowed):
-        listed = ", ".join(repr(value) for value in allowed)
-        raise ValueError(f"{name}={options[name]!r} is not supported, only {listed}")
+def _spare_strided_blocks(backbone: QnAViT, drop_path: float) -> None:
+    """Drop nothing in the blocks of stride 2; the rates grow over the other blocks alone."""
+    blocks = [module for module in backbone.modules() if isinstance(module, Block)]
+    strided = [block for block in blocks if block.mixer.stride > 1]
+    for block in strided:
+        block.mlp_drop.rate = 0.0
+    rates = drop_path_rates(drop_path, len(blocks) - len(strided))
+    for block in blocks:
+        if block not in strided:
+            block.mix_drop.rate = block.mlp_drop.rate = next(rates)
