@@ -190,3 +190,15 @@ def test_yaml_builds_it(name: str, tmp_path: Path) -> None:
     data = parser.instantiate_classes(config).data
     assert type(data) is CLASSES[name]
     assert (data.batch_size, data.cache_dir) == (7, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "train_size"), [("digits_clutter", 6000), ("digits_pair", 8000)])
+def test_yaml_reaches_every_argument_of_the_common_constructor(name: str, train_size: int) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    path = f"attnlab.data.{name}.{CLASSES[name].__name__}"
+    arguments = {"val_size": 13, "test_size": 17, "num_workers": 1, "data_seed": 5}
+    config = parser.parse_object({"data": {"class_path": path, "init_args": arguments}})
+    data = parser.instantiate_classes(config).data
+    assert data.sizes == {"train": train_size, "val": 13, "test": 17}
+    assert (data.num_workers, data.data_seed, data.batch_size) == (1, 5, 128)
