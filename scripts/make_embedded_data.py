@@ -1,6 +1,6 @@
 """Build the embedded data from what scikit-learn and scikit-image bundle.
 
-Needs ``pip install "attnlab[assets]"``; a run of attnlab itself never does. The same library
+Needs ``pip install -e ".[assets]"``; a run of attnlab itself never does. The same library
 versions give byte-identical files. Sources and licences: src/attnlab/data/assets/ATTRIBUTION.md.
 """
 
