@@ -35,6 +35,11 @@ STANZAS: dict[str, Any] = {
         }
     },
 }
+ALL = ["0 0", "0 1", "1 0", "1 1"]
+REPORT = (
+    "reported; value=0 seed 0: 0.0; value=1 seed 0: 0.1; "
+    "value=0 seed 1: 0.01; value=1 seed 1: 0.11\n"
+)
 # The report has its own tests, and to import its libraries takes longer than a study here.
 DRIVE = """
 import sys, types
@@ -42,9 +47,10 @@ def write(study, profile, cells, results, out_dir):
     scores = (f"{r.trial}: {r.record['metrics'][study.metric]}" for r in results)
     print("reported", *scores, sep="; ")
 sys.modules["attnlab.ablation.report"] = types.SimpleNamespace(write=write)
-from attnlab.ablation import launch
+from attnlab.ablation import launch, resources
 from attnlab.ablation.cli import main
 launch.GRACE_S = 0.5
+resources.cores = lambda: 2
 sys.exit(main(module="fake_trial", preload=["fake_trial"]))
 """
 
@@ -127,9 +133,15 @@ class Lab:
 
     def trainings(self) -> list[str]:
         """Return ``value seed`` of each training that has started so far, in order."""
-        path = self.root / "trials"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [" ".join(line.split()[:2]) for line in lines]
+        return [" ".join(line.split()[:2]) for line in self._lines("trials")]
+
+    def checks(self) -> list[str]:
+        """Return the value of each check that has started so far, in order."""
+        return self._lines("checks")
+
+    def _lines(self, name: str) -> list[str]:
+        path = self.root / name
+        return path.read_text().splitlines() if path.exists() else []
 
     def run_dir(self, value: int, seed: int) -> Path:
         """Return the run directory of a trial, which must exist."""

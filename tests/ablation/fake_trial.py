@@ -2,7 +2,7 @@
 
 It keeps to the contract of the run directory and trains nothing. A file `behave` beside the file
 of the environment variable FAKE_TRIALS holds words such as `raise1`: what a trial does whose
-`model.value` is 1. Each start adds a line to FAKE_TRIALS; checks do not count.
+`model.value` is 1. Each start adds a line to FAKE_TRIALS, each check one to `checks` beside it.
 """
 
 import json
@@ -49,12 +49,16 @@ def main() -> None:
     assert sys.argv[1] == "fit", sys.argv
     flags = _flags(sys.argv[2:])
     value, seed = flags["model.value"], int(flags["seed_everything"])
+    run_dir, trials = Path(flags["run_dir"]), Path(os.environ["FAKE_TRIALS"])
+    behave = trials.with_name("behave").read_text().split()
     if "check" in flags:
+        with trials.with_name("checks").open("a") as checks:
+            checks.write(f"{value}\n")
+        if f"hold{value}" in behave:
+            _wait(trials.with_name("gate"))
         if not value.isdigit():
             sys.exit(f"attnlab: error: model.value: expected an int, got {value!r}")
         return
-    run_dir, trials = Path(flags["run_dir"]), Path(os.environ["FAKE_TRIALS"])
-    behave = trials.with_name("behave").read_text().split()
     found = {path.name for path in run_dir.iterdir()}
     assert all(name == ".lock" or name.startswith("log") for name in found), found
     (run_dir / "checkpoints").mkdir()

@@ -3,24 +3,16 @@
 import json
 import os
 import pty
-import resource
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from attnlab.ablation import rundir
-from attnlab.ablation.errors import UserError
-from tests.ablation.conftest import Lab, wait_until
+from tests.ablation.conftest import ALL, REPORT, Lab, wait_until
 
 ROOT = Path(__file__).parents[2]
-ALL = ["0 0", "0 1", "1 0", "1 1"]
-REPORT = (
-    "reported; value=0 seed 0: 0.0; value=1 seed 0: 0.1; "
-    "value=0 seed 1: 0.01; value=1 seed 1: 0.11\n"
-)
 
 
 def test_a_study_runs_each_trial_once_and_a_second_start_none(lab: Lab) -> None:
@@ -30,9 +22,12 @@ def test_a_study_runs_each_trial_once_and_a_second_start_none(lab: Lab) -> None:
     assert REPORT in out
     assert "dashboard: tensorboard --logdir runs/ablations/value/laptop" in out
     command, output = (lab.run_dir(1, 0) / "log.txt").read_text().splitlines()
-    assert command.startswith("$ python -m attnlab fit --config base.yaml --run_dir runs/")
+    assert command.startswith("$ OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES='' ")
+    assert " -m attnlab fit --config base.yaml --run_dir runs/" in command
     assert output == "training with 1 threads"
-    assert json.loads((lab.run_dir(1, 0) / "driver.json").read_text())["wall_s"] > 0
+    measured = json.loads((lab.run_dir(1, 0) / "driver.json").read_text())
+    assert measured.pop("wall_s") > 0
+    assert measured == {"workers": 2}
     code, out, _ = lab.drive()
     assert code == 0
     assert REPORT in out
@@ -49,111 +44,14 @@ def test_a_grown_grid_runs_only_what_is_new(lab: Lab) -> None:
     assert sorted(lab.trainings()[4:]) == ["0 5", "1 5", "2 0", "2 1", "2 5"]
 
 
-def test_a_failed_trial_touches_no_other_and_runs_again(lab: Lab) -> None:
-    lab.behave("raise0")
-    code, out, _ = lab.drive()
-    assert code == 1
-    log = os.path.relpath(lab.run_dir(0, 1) / "log.txt", lab.root)
-    assert f"failed value=0 seed 1: RuntimeError: value 0 blew up (log: {log})" in out
-    assert "reported; value=1 seed 0: 0.1; value=1 seed 1: 0.11" in out
-    assert "2 of 4 trials are missing" in out
-    lab.behave("")
-    assert lab.drive()[0] == 0
-    assert sorted(lab.trainings()[4:]) == ["0 0", "0 1"]
-    assert "RuntimeError" in (lab.run_dir(0, 1) / "log.1.txt").read_text()
-    assert "RuntimeError" not in (lab.run_dir(0, 1) / "log.txt").read_text()
-
-
-def test_the_run_directory_is_the_truth_whatever_the_exit_code(lab: Lab) -> None:
-    lab.study["axes"]["value"]["values"] = [1, 2, 3, 4, 5]
-    lab.study["seeds"] = [0]
-    lab.behave("late1 torn2 kill3 null4 diverge5")
-    code, out, _ = lab.drive()
-    assert code == 1
-    assert "done value=1 seed 0" in out
-    assert "failed value=2 seed 0: ended well, but left no valid result.json" in out
-    assert "failed value=3 seed 0: killed by SIGKILL" in out
-    assert "done value=4 seed 0: test/top1 is not finite, " in out
-    assert "done value=5 seed 0: test/loss is not finite, " in out
-    lab.behave("")
-    code, out, _ = lab.drive()
-    assert code == 1
-    assert "reported; value=1 seed 0: 0.1; value=2 seed 0: 0.2; value=3 seed 0: 0.3; " in out
-    assert "value=4 seed 0: None; value=5 seed 0: 0.5\n" in out  # the report shows them as failed
-    assert sorted(lab.trainings()[5:]) == ["2 0", "3 0"]
-
-
-def test_an_impossible_cell_is_found_before_anything_is_trained(lab: Lab) -> None:
-    lab.study["axes"]["value"]["values"] = ["1", "four", "five"]
-    lab.study["baseline"] = {"value": "1"}
-    code, _, err = lab.drive()
-    assert code == 2
-    assert err == "".join(
-        f"run_ablation: error: study value, cell value={word}: "
-        f"model.value: expected an int, got {word!r}\n"
-        for word in ("four", "five")
+def test_more_trials_at_a_time_than_cores_are_warned_of(lab: Lab) -> None:
+    code, out, err = lab.drive("--workers", "3")
+    assert code == 0
+    assert err == (
+        "run_ablation: warning: 3 trials at a time of 1 thread each want 3 cores; "
+        "this machine has 2: they slow each other down\n"
     )
-    assert lab.trainings() == []
-    assert [path.name for path in lab.directory.iterdir()] == [".lock"]
-
-
-def test_kill_9_takes_the_trials_along_and_the_next_start_completes(lab: Lab) -> None:
-    lab.behave("wait1")
-    driver = lab.start()
-    wait_until(lambda: sorted(lab.trainings()) == ALL)
-    wait_until(lambda: (lab.run_dir(0, 1) / "driver.json").exists())
-    for seed in (0, 1):
-        with (
-            pytest.raises(UserError, match="a trial lives by process"),
-            rundir.locked(lab.run_dir(1, seed) / ".lock", "a trial lives"),
-        ):
-            pass
-    driver.kill()
-    driver.wait()
-    for seed in (0, 1):
-        with rundir.locked(lab.run_dir(1, seed) / ".lock", "a trial lives", patience_s=5.0):
-            assert not (lab.run_dir(1, seed) / "result.json").exists()
-    lab.behave("")
-    code, out, err = lab.drive()
-    assert (code, err) == (0, "")
-    assert sorted(lab.trainings()[4:]) == ["1 0", "1 1"]
     assert REPORT in out
-
-
-def test_ctrl_c_finishes_the_running_trials_and_starts_no_other(lab: Lab) -> None:
-    lab.behave("wait0 wait1")
-    driver = lab.start()
-    wait_until(lambda: len(lab.trainings()) == 2)
-    os.killpg(driver.pid, signal.SIGINT)  # as the terminal does, to the driver and all it started
-    lab.read_until(driver, "press Ctrl-C again to stop now")
-    (lab.root / "gate").touch()
-    code, out, err = lab.finish(driver)
-    assert (code, err) == (130, "")
-    assert "reported; value=0 seed 0: 0.0; value=1 seed 0: 0.1\n" in out
-    assert "2 of 4 trials are missing" in out
-    assert lab.drive()[0] == 0
-    assert sorted(lab.trainings()) == ALL
-
-
-@pytest.mark.parametrize(
-    ("signals", "behave"),
-    [([signal.SIGINT, signal.SIGINT], "wait1"), ([signal.SIGTERM], "stubborn1")],
-)
-def test_ctrl_c_twice_stops_but_keeps_what_is_finished(
-    lab: Lab, signals: list[signal.Signals], behave: str
-) -> None:
-    lab.behave(behave)
-    driver = lab.start("--workers", "1")
-    wait_until(lambda: lab.trainings() == ["0 0", "1 0"])
-    for number in signals:
-        driver.send_signal(number)
-        lab.read_until(driver, "the running trials")
-    code, out, err = lab.finish(driver)
-    assert (code, err) == (130, "")
-    assert "stopped value=1 seed 0" in out
-    assert "reported; value=0 seed 0: 0.0\n" in out
-    with rundir.locked(lab.run_dir(1, 0) / ".lock", "a trial lives"):
-        pass
 
 
 def test_a_second_driver_says_so_and_leaves(lab: Lab) -> None:
@@ -205,23 +103,6 @@ def test_where_nothing_can_be_written_one_line_says_so(lab: Lab) -> None:
         "run_ablation: error: base.yaml/runs/value/laptop: Not a directory; "
         "finished trials are kept\n"
     )
-
-
-def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_is_finished(lab: Lab) -> None:
-    lab.drive()
-    lab.study["seeds"] = [0, 1, 2]
-
-    def no_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-    code, out, err = lab.drive(preexec_fn=no_room)
-    assert code == 2
-    assert err.startswith("run_ablation: error: ")
-    assert err.count("\n") == 1
-    assert "File too large" in err
-    code, out, _ = lab.drive("--report")
-    assert code == 0
-    assert REPORT in out
 
 
 def test_dry_run_prints_what_would_run_and_touches_nothing(lab: Lab) -> None:
@@ -293,21 +174,33 @@ def test_bad_arguments_are_one_line(lab: Lab, arguments: list[str], error: str) 
     assert lab.call(*arguments) == (2, "", f"run_ablation: error: {error}\n")
 
 
-def test_help_is_quick_and_lists_are_complete() -> None:
+def test_help_is_quick() -> None:
+    seconds = []
+    for _ in range(3):  # the best of them, since others may be at work on the machine
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "run_ablation.py", "--help"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_lists_are_complete_and_import_nothing_heavy() -> None:
     script = (
-        "import sys, time, runpy; start = time.perf_counter()\n"
+        "import sys, runpy\n"
         "sys.argv = ['run_ablation.py', '--list']\n"
         "try: runpy.run_path('run_ablation.py', run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "print(time.perf_counter() - start)\n"
         "heavy = {'torch', 'lightning', 'optuna', 'matplotlib', 'numpy', 'scipy', 'rich'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     out = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    *listing, seconds, heavy = out.splitlines()
+    *listing, heavy = out.splitlines()
     assert heavy == "[]"
-    assert float(seconds) < 0.4
     assert "  rpe_count: How many relative position embeddings does LiSA need?" in listing
     assert "      num_rpes: 0, 1, 2, 4, 8; seeds 0, 1, 2" in listing

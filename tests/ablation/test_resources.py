@@ -18,6 +18,16 @@ def test_cores_are_shared_out_to_threads(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+def test_an_overload_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "cores", lambda: 7)
+    profile = make_profile(threads_per_cell=2)
+    assert resources.overload(profile, 3) == ""
+    assert resources.overload(profile, 4) == (
+        "4 trials at a time of 2 threads each want 8 cores; "
+        "this machine has 7: they slow each other down"
+    )
+
+
 def test_cores_are_no_more_than_this_process_may_use() -> None:
     assert 1 <= resources.cores() <= len(os.sched_getaffinity(0))
 

@@ -31,11 +31,12 @@ def test_a_result_is_the_record_and_the_wall_time(tmp_path: Path) -> None:
     result = rundir.read_result(make_trial(tmp_path))
     assert result is not None
     assert result.record["metrics"]["test/top1"] == 1
-    assert result.wall_s is None
-    rundir.write_json(tmp_path / "driver.json", {"wall_s": 2.5})
-    result = rundir.read_result(make_trial(tmp_path))
-    assert result is not None
-    assert result.wall_s == 2.5
+    assert (result.wall_s, result.workers) == (None, None)
+    for workers in ({}, {"workers": 3}):  # runs of earlier versions do not say
+        rundir.write_json(tmp_path / "driver.json", {"wall_s": 2.5, **workers})
+        result = rundir.read_result(make_trial(tmp_path))
+        assert result is not None
+        assert (result.wall_s, result.workers) == (2.5, workers.get("workers"))
 
 
 def test_the_record_of_a_diverged_run_is_a_result(tmp_path: Path) -> None:

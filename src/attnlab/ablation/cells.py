@@ -53,11 +53,13 @@ class Result:
     Attributes:
         record: What its `result.json` says.
         wall_s: Seconds from the start to the end of its process, where a driver measured them.
+        workers: Trials that driver ran at a time.
     """
 
     trial: Trial
     record: Mapping[str, Any]
     wall_s: float | None = None
+    workers: int | None = None
 
 
 def broken(metrics: Mapping[str, float | None], name: str) -> str | None:

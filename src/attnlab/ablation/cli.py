@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +111,8 @@ def _main(options: argparse.Namespace, module: str, preload: Sequence[str]) -> i
     plan.directory.mkdir(parents=True, exist_ok=True)
     with rundir.locked(plan.directory / rundir.LOCK, f"{plan.directory} is driven already"):
         planning.check_directory(plan)
+        if warning := resources.overload(profile, len(slots)):
+            print(f"run_ablation: warning: {warning}", file=sys.stderr)
         return _run(plan, slots, module, preload)
 
 
@@ -123,17 +124,23 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
     from attnlab.ablation.runner import Runner
 
     results = plan.results()
+    planning.check_logged(plan, results)
     done = {result.trial.run_dir for result in results}
     missing = [trial for trial in plan.trials if trial.run_dir not in done]
     shown = view(total=len(plan.trials), done=len(done))
     shown.say(f"{_title(plan)}, {len(done)} done, {len(slots)} at a time")
-    with Runner(plan, LocalLauncher(slots, module=module, preload=preload), shown) as runner:
+    launcher = LocalLauncher(slots, module=module, preload=preload)
+    with Runner(plan, launcher, shown, len(slots)) as runner:
         if errors := runner.preflight(missing):
             raise UserError("\n".join(errors))
+        if runner.interrupted and missing:
+            print(_to_do(plan, results))
+            return INTERRUPTED
         planning.claim_directory(plan)
         journal = Journal(plan.study, plan.directory / "optuna.journal", plan.measured(results))
         with shown, contextlib.closing(runner.run(missing)) as finished:
             for result in finished:
+                planning.check_logged(plan, [result])
                 if plan.measured([result]):
                     journal.add(result)
     results = plan.results()
@@ -141,10 +148,15 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], module: str, preload: Sequ
         _report(plan, results)
     left = len(plan.trials) - len(results)
     if left:
-        print(f"{left} of {len(plan.trials)} trials are missing; the same command runs them")
+        print(_to_do(plan, results))
     if runner.interrupted and left:
         return INTERRUPTED
     return int(left > 0 or len(plan.measured(results)) < len(results))
+
+
+def _to_do(plan: Plan, results: Sequence[Result]) -> str:
+    left = len(plan.trials) - len(results)
+    return f"{left} of {len(plan.trials)} trials are missing; the same command runs them"
 
 
 def _report(plan: Plan, results: Sequence[Result]) -> None:
@@ -163,10 +175,11 @@ def _dry_run(plan: Plan, workers: int | None) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     results = plan.results()
     done = {result.trial.run_dir for result in results}
+    python = resources.python()
     print(_title(plan))
     for trial in plan.trials:
         print(f"\n{trial} ({'done' if trial.run_dir in done else 'to run'})")
-        line = cells.command_line(cells.arguments(trial, plan.base), environment, _python())
+        line = cells.command_line(cells.arguments(trial, plan.base), environment, python)
         print(f"  {line}")
     count = workers or max(1, resources.room(profile))
     cost = planning.cost(plan, results, count)
@@ -196,9 +209,3 @@ def _title(plan: Plan) -> str:
         f"study {plan.study.name}, profile {plan.profile.name}: "
         f"{len(plan.cells)} cells x {len(plan.study.seeds)} seeds = {len(plan.trials)} trials"
     )
-
-
-def _python() -> str:
-    """Return what to type for the Python that runs this."""
-    found = shutil.which("python")
-    return "python" if found == sys.executable else sys.executable

@@ -12,6 +12,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
+from attnlab.ablation import cells, resources, rundir
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.trial import run_command
 
@@ -27,7 +28,7 @@ class Job:
     Attributes:
         name: What events are told apart by.
         arguments: What follows ``python -m attnlab``.
-        log: File that its output is appended to.
+        log: File that is begun with its command line, and its output appended.
         lock: File that it holds locked while it lives, if any.
     """
 
@@ -166,6 +167,8 @@ class LocalLauncher:
 
     def _start(self, job: Job) -> _Running:
         environment = self._free.popleft()
+        line = cells.command_line(job.arguments, environment, resources.python())
+        job.log.write_text(f"{rundir.PROMPT}{line}\n", encoding="utf-8")
         process = self._context.Process(
             target=run_command,
             args=(self._module, job.arguments, job.log, job.lock, environment),

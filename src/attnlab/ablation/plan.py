@@ -95,6 +95,21 @@ def claim_directory(plan: Plan) -> None:
     rundir.write_json(plan.directory / "study.json", record)
 
 
+def check_logged(plan: Plan, results: Iterable[Result]) -> None:
+    """See to it that trials log the study's metric, which all or none of them do.
+
+    Raises:
+        UserError: One does not, so that the study would be for nothing.
+    """
+    for result in results:
+        logged = result.record["metrics"]
+        if plan.study.metric not in logged:
+            raise UserError(
+                f"study {plan.study.name}: metric {plan.study.metric!r} was not logged by "
+                f"{result.trial.run_dir}; logged: {', '.join(sorted(logged)) or 'none'}"
+            )
+
+
 @dataclass(frozen=True)
 class Cost:
     """What is still to be spent, in minutes."""

@@ -1,7 +1,9 @@
 """What this machine has, and how trials share it."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from attnlab.ablation.errors import UserError
@@ -16,6 +18,12 @@ def cores() -> int:
         return max(1, min(allowed or 1, int(quota) // int(period)))
     except (OSError, ValueError):  # no such file, or a quota of "max"
         return allowed or 1
+
+
+def python() -> str:
+    """Return what to type for the Python that runs this."""
+    found = shutil.which("python")
+    return "python" if found == sys.executable else sys.executable
 
 
 def gpus() -> list[str]:
@@ -37,6 +45,18 @@ def room(profile: Profile) -> int:
     if profile.gpus_per_cell:
         return len(gpus()) // profile.gpus_per_cell
     return max(1, cores() // profile.threads_per_cell)
+
+
+def overload(profile: Profile, workers: int) -> str:
+    """Return what is wrong with `workers` trials at a time; empty where the cores suffice."""
+    threads, found = profile.threads_per_cell, cores()
+    if workers * threads <= found:
+        return ""
+    return (
+        f"{workers} trials at a time of {threads} thread{'s' * (threads > 1)} each want "
+        f"{workers * threads} cores; "
+        f"this machine has {found}: they slow each other down"
+    )
 
 
 def slots(profile: Profile, workers: int) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@
 | `result.json` | trial, by atomic rename | it finished; without a valid one it did not |
 | `progress.json` | trial | how far it is |
 | `log.txt`, `log.<n>.txt` | driver, trial | command and output; earlier attempts, oldest first |
-| `driver.json` | driver | what only the parent can measure: the wall time of the process |
+| `driver.json` | driver | what only the parent knows: wall time, trials at a time |
 | `.lock` | trial | held by `flock` while the trial lives |
 """
 
@@ -84,8 +84,14 @@ def read_result(trial: Trial) -> Result | None:
     values = record["metrics"].values()
     if not all(value is None or type(value) in (int, float) for value in values):
         return None
-    wall = read_json(trial.run_dir / "driver.json").get("wall_s")
-    return Result(trial, record, wall if type(wall) is float else None)
+    driver = read_json(trial.run_dir / "driver.json")
+    wall_s, workers = driver.get("wall_s"), driver.get("workers")
+    return Result(
+        trial,
+        record,
+        wall_s=wall_s if type(wall_s) is float else None,
+        workers=workers if type(workers) is int else None,
+    )
 
 
 def read_progress(run_dir: Path) -> Progress | None:

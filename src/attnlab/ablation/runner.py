@@ -6,7 +6,7 @@ import signal
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from attnlab.ablation import cells, rundir
 from attnlab.ablation.cells import Result, Trial
@@ -20,12 +20,19 @@ class Runner:
 
     The first Ctrl-C lets the running trials finish. The second one, or SIGTERM, ends them.
 
+    Args:
+        plan: What is run.
+        launcher: What runs it.
+        view: What shows it.
+        workers: Trials at a time, noted down with each: its speed was measured in such company.
+
     Attributes:
         interrupted: Whether either came.
     """
 
-    def __init__(self, plan: Plan, launcher: Launcher, view: PlainView) -> None:
+    def __init__(self, plan: Plan, launcher: Launcher, view: PlainView, workers: int) -> None:
         self.interrupted = False
+        self._workers = workers
         self._plan = plan
         self._launcher = launcher
         self._view = view
@@ -45,7 +52,8 @@ class Runner:
         """Let the command of each cell in `missing` be parsed and its objects be built.
 
         Returns:
-            One line for each cell that is impossible.
+            One line for each cell that is impossible; none where the checks were stopped, since
+            those then fail for no fault of the cells.
         """
         first: dict[str, Trial] = {}
         for trial in missing:
@@ -63,6 +71,8 @@ class Runner:
             for event in self._events(jobs):
                 if isinstance(event, Ended) and event.exit_code:
                     failed[event.job.name] = _reason(event).removeprefix("attnlab: error: ")
+        if self._stopped:
+            return []
         study = self._plan.study.name
         return [
             f"study {study}, cell {trial.cell.name}: {failed[key]}"
@@ -96,28 +106,26 @@ class Runner:
                 yield event
 
     def _job(self, trial: Trial) -> Job:
-        arguments = cells.arguments(trial, self._plan.base)
-        log = trial.run_dir / "log.txt"
         trial.run_dir.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"{rundir.PROMPT}{cells.command_line(arguments, {})}\n", encoding="utf-8")
         return Job(
             name=str(trial.run_dir),
-            arguments=arguments,
-            log=log,
+            arguments=cells.arguments(trial, self._plan.base),
+            log=trial.run_dir / "log.txt",
             lock=trial.run_dir / rundir.LOCK,
         )
 
     def _ended(self, trial: Trial, event: Ended) -> Iterator[Result]:
         result = rundir.read_result(trial)
         if result is not None:
-            rundir.write_json(trial.run_dir / "driver.json", {"wall_s": event.wall_s})
+            measured: dict[str, Any] = {"wall_s": event.wall_s, "workers": self._workers}
+            rundir.write_json(trial.run_dir / "driver.json", measured)
             name = self._plan.study.metric
             bad = cells.broken(result.record["metrics"], name)
             score = (
                 f"{bad} is not finite" if bad else f"{name} {result.record['metrics'][name]:.4g}"
             )
             line = f"done {trial}: {score}, {event.wall_s:.1f} s"
-            yield dataclasses.replace(result, wall_s=event.wall_s)
+            yield dataclasses.replace(result, **measured)
         elif self._stopped:
             line = f"stopped {trial}"
         else:
