@@ -21,7 +21,7 @@ def value(cell, seed):
 def report(tmp_path, skip=lambda _: False):
     made = study(*AXES, baseline=BASELINE, seeds=(0, 1))
     runs = results(made, tmp_path, value, skip)
-    runs[0] = Result(runs[0].trial, runs[0].record, wall_s=21.0)
+    runs[0] = Result(runs[0].trial, runs[0].record, wall_s=21.0, workers=2)
     runs[1].record["metrics"]["val/top1"] = 0.25
     return build(made, PROFILE, expand(made, PROFILE), runs)
 
@@ -46,8 +46,21 @@ def test_every_run_comes_back_with_every_digit(tmp_path):
         assert (line["steps"], line["epochs"], line["commit"]) == ("1300", "14", "0123456789abcdef")
         assert line["model/parameters"] == "104310"
     assert float(lines[0]["overhead_s"]) == 21.0 - 20.63
-    assert float(lines[1]["overhead_s"]) == 0.41
+    assert [line["total_s"] for line in lines[:2]] == ["21.0", "21.04"]
+    assert float(lines[1]["overhead_s"]) == pytest.approx(0.41, abs=1e-9)
+    assert [line["workers"] for line in lines[:2]] == ["2", ""]
     assert [line["val/top1"] for line in lines].count("") == 7
+
+
+def test_what_was_not_finite_is_nan_and_what_was_not_logged_is_empty(tmp_path):
+    made = study(*AXES, baseline=BASELINE, seeds=(0,))
+    runs = results(made, tmp_path, lambda c, s: 0.5)
+    runs[0].record["metrics"]["test/top1"] = None
+    del runs[1].record["metrics"]["test/top1"]
+
+    export.write_results(build(made, PROFILE, expand(made, PROFILE), runs), tmp_path / "r.csv")
+
+    assert [line["test/top1"] for line in read(tmp_path / "r.csv")] == ["nan", "", "0.5", "0.5"]
 
 
 def test_summary_has_a_line_per_cell_with_its_difference(tmp_path):

@@ -45,6 +45,17 @@ def test_write_leaves_all_files_and_prints(written):
     assert "report.md" in printed
 
 
+def test_the_table_is_shown_even_where_nothing_can_be_written(tmp_path):
+    made = study(axis("num_rpes", 0, 4), baseline={"num_rpes": 4})
+    runs = results(made, tmp_path, lambda c, s: 0.5 + c.labels["num_rpes"] / 10 + s / 100)
+    (tmp_path / "file").touch()
+
+    with redirect_stdout(io.StringIO()) as stream, pytest.raises(NotADirectoryError):
+        report.write(made, PROFILE, expand(made, PROFILE), runs, tmp_path / "file" / "report")
+
+    assert "This study separates its cells" in stream.getvalue()
+
+
 @pytest.mark.parametrize(("stem", "size"), [("plot", (1600, 964)), ("curves", (1600, 904))])
 def test_pictures_have_their_size_and_are_not_blank(written, stem, size):
     with Image.open(written[0] / f"{stem}.png") as image:

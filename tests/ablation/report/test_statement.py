@@ -104,9 +104,27 @@ def test_conditions_of_a_uniform_study(tmp_path):
         "Hardware": "AMD EPYC, 2 cores",
         "Versions": "python 3.11.9, torch 2.13.0, lightning 2.6.6",
         "Code": "commit 0123456789",
-        "Overhead": "0.41 s above the training and test loops per run (median; maximum 0.41 s); "
+        "Overhead": "0.41 s outside the training and test loops per run (median; maximum 0.41 s); "
         "0 of 9 runs above the bar of 1 s",
     }
+
+
+@pytest.mark.parametrize(
+    ("workers", "fact", "note"),
+    [
+        ((1, 1, 1), "1 trial at a time", "images/s: training, one trial at a time. memory"),
+        ((2, 2, None), "2 trials at a time", "images/s: training, with 2 trials side by side. mem"),
+        ((4, 1, 2), "1 or 2 or 4 trials at a time", "with 1 or 2 or 4 trials side by side. memory"),
+        ((None,) * 3, None, "images/s: training. memory"),
+    ],
+)
+def test_the_company_in_which_speed_was_measured_is_said(tmp_path, workers, fact, note):
+    made = report(
+        tmp_path, change=lambda r: Result(r.trial, r.record, workers=workers[r.trial.seed])
+    )
+
+    assert facts(made).get("Side by side") == fact
+    assert note in statement.footnotes(made)[-1]
 
 
 def test_mixed_code_is_said(tmp_path):
@@ -140,12 +158,12 @@ def test_mixed_budget_hardware_and_versions_are_said(tmp_path):
 
 
 def test_overhead_counts_the_runs_above_the_bar(tmp_path):
-    slow = {"total_s": 30.0, "loop_s": 28.0, "overhead_s": 1.25}
+    slow = {"total_s": 30.0, "loop_s": 28.75, "overhead_s": 1.25}
 
     made = report(tmp_path, change=changed(lambda t: t.cell.labels["num_rpes"] == 0, timing=slow))
 
     assert facts(made)["Overhead"] == (
-        "0.41 s above the training and test loops per run (median; maximum 1.25 s); "
+        "0.41 s outside the training and test loops per run (median; maximum 1.25 s); "
         "3 of 9 runs above the bar of 1 s"
     )
 

@@ -46,9 +46,9 @@ def cost_columns() -> list[Column]:
 
 
 def time_columns() -> list[Column]:
-    """Seconds per run, and how many of them lie outside the training loop."""
+    """Seconds per run, and how many of them lie outside the training and test loops."""
     return [
-        Column("s/run", lambda row: digits(row.typical(lambda run: run.seconds("total_s")))),
+        Column("s/run", lambda row: digits(row.typical(lambda run: run.total_s))),
         Column("overhead (s)\nmedian, max", overhead),
     ]
 
@@ -80,7 +80,7 @@ def excludes_zero(row: Row) -> str:
 
 
 def overhead(row: Row) -> str:
-    """Median and maximum over the runs of the seconds outside the training loop."""
+    """Median and maximum over the runs of the seconds outside the training and test loops."""
     known = [run.overhead_s for run in row.runs if math.isfinite(run.overhead_s)]
     if not known:
         return NOTHING

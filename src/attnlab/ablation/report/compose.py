@@ -21,6 +21,8 @@ def write_report(
 ) -> None:
     """Do what `attnlab.ablation.report.write` promises, printing to `console` if one is given."""
     report = rows.build(study, profile, cells, results)
+    console = console or Console()
+    table.show(report, console)  # first: it needs no room on the disk
     out_dir.mkdir(parents=True, exist_ok=True)
     figures = {"plot": plots.metric_figure(report), "curves": curves.curves_figure(report)}
     drawn = {stem: figure for stem, figure in figures.items() if figure is not None}
@@ -30,6 +32,4 @@ def write_report(
     export.write_summary(report, out_dir / "summary.csv")
     page = markdown.page(report, tuple(drawn))
     (out_dir / "report.md").write_text(page, encoding="utf-8")
-    console = console or Console()
-    table.show(report, console)
     console.print(Text(f"Report: {out_dir / 'report.md'}"), soft_wrap=True)

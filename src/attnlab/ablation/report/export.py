@@ -5,28 +5,29 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attnlab.ablation.report.rows import Report, Row
+from attnlab.ablation.report.rows import Report, Row, Run
 
 COSTS = ("model/parameters", "model/gflops", "perf/images_per_s", "perf/peak_memory_mib")
-TIMINGS = ("total_s", "loop_s")
 
 
 def write_results(report: Report, path: Path) -> None:
     """Write a line per run: axes, seed, every metric logged, timing, commit and directory.
 
     Numbers keep every digit; what a run did not log is empty, what it logged as not finite is
-    "nan".
+    "nan". The timing depends on ``workers``, the runs at a time.
     """
     metrics = sorted({name for run in report.runs for name in run.metrics})
     lines = [
         {
             **_labels(report, row),
             "seed": run.seed,
-            **run.record["metrics"],
+            **_metrics(run),
             "steps": run.record.get("steps"),
             "epochs": run.record.get("epochs"),
-            **{name: run.seconds(name) for name in TIMINGS},
+            "total_s": run.total_s,
+            "loop_s": run.loop_s,
             "overhead_s": run.overhead_s,
+            "workers": run.workers,
             "commit": run.record.get("git", {}).get("commit"),
             "run_dir": run.run_dir,
         }
@@ -34,7 +35,8 @@ def write_results(report: Report, path: Path) -> None:
         for run in row.runs
     ]
     axes = [axis.name for axis in report.axes]
-    tail = ["steps", "epochs", *TIMINGS, "overhead_s", "commit", "run_dir"]
+    timings = ["total_s", "loop_s", "overhead_s", "workers"]
+    tail = ["steps", "epochs", *timings, "commit", "run_dir"]
     _write(path, [*axes, "seed", *metrics, *tail], lines)
 
 
@@ -58,9 +60,15 @@ def _summary(row: Row) -> dict[str, object]:
         "high95": _known(gap.high) if gap else None,
         "baseline": row.is_baseline,
         **{name: _known(row.metric(name)) for name in COSTS},
-        "total_s": _known(row.typical(lambda run: run.seconds("total_s"))),
+        "total_s": _known(row.typical(lambda run: run.total_s)),
         "overhead_s": _known(row.typical(lambda run: run.overhead_s)),
     }
+
+
+def _metrics(run: Run) -> dict[str, object]:
+    """What a run logged: whole numbers as such, null (which stands for not finite) as NaN."""
+    logged = run.record["metrics"]
+    return {name: run.metrics[name] if logged[name] is None else logged[name] for name in logged}
 
 
 def _known(value: float) -> float | None:

@@ -27,6 +27,10 @@ class Run:
 
     Attributes:
         broken_metric: The metric that shows that the run failed (`cells.broken`), if it did.
+        total_s: Seconds from start to end, by the driver's clock where there was one, or else by
+            the run's own; NaN where neither was recorded.
+        loop_s: Those inside the training and test loops.
+        workers: Runs at a time, where known.
     """
 
     seed: int
@@ -35,16 +39,19 @@ class Run:
     metrics: Mapping[str, float]
     record: Mapping[str, Any]
     broken_metric: str | None
-    overhead_s: float
+    total_s: float
+    loop_s: float
+    workers: int | None
 
     @property
     def failed(self) -> bool:
         """Whether the study's metric, or the loss that goes with it, is not a finite number."""
         return self.broken_metric is not None
 
-    def seconds(self, name: str) -> float:
-        """One of the run's timings, in seconds; NaN when it was not recorded."""
-        return number(self.record.get("timing", {}).get(name))
+    @property
+    def overhead_s(self) -> float:
+        """Seconds outside the training and test loops."""
+        return self.total_s - self.loop_s
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,7 @@ def _check_metric(metric: str, results: Iterable[Result]) -> None:
 
 def _run(result: Result, metric: str) -> Run:
     metrics = {name: number(value) for name, value in result.record["metrics"].items()}
+    timing = result.record.get("timing", {})
     return Run(
         seed=result.trial.seed,
         run_dir=result.trial.run_dir,
@@ -193,16 +201,10 @@ def _run(result: Result, metric: str) -> Run:
         metrics=metrics,
         record=result.record,
         broken_metric=broken(metrics, metric),
-        overhead_s=_overhead(result),
+        total_s=number(timing.get("total_s") if result.wall_s is None else result.wall_s),
+        loop_s=number(timing.get("loop_s")),
+        workers=result.workers,
     )
-
-
-def _overhead(result: Result) -> float:
-    """Seconds of a run outside its training loop, by the driver's clock where there was one."""
-    timing = result.record.get("timing", {})
-    if result.wall_s is None:
-        return number(timing.get("overhead_s"))
-    return result.wall_s - number(timing.get("loop_s"))
 
 
 def _difference(runs: Sequence[Run], reference: Sequence[Run]) -> Difference | None:

@@ -70,7 +70,7 @@ def gaps(report: Report) -> list[str]:
         lines.append(f"{count} of {planned} runs {verb} missing: {_listed(missing)}.")
     if failed:
         tags = report.distinct(lambda run: run.broken_metric)
-        why = f"{' or '.join(tags)} is not a finite number"
+        why = f"{_or(tags)} is not a finite number"
         lines.append(
             f"{_count(failed)} of {planned} runs failed ({why}): {_listed(failed)}. "
             "A cell with a failed run is not ranked."
@@ -91,6 +91,7 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         ("Seeds", f"{len(study.seeds)} per cell, the same in every cell: {_join(study.seeds)}"),
         ("Profile", f"{profile.name}: {profile.about}"),
         ("Hardware", _differing([_hardware(x) for x in _records(report, "hardware")])),
+        ("Side by side", _side_by_side(report)),
         ("Versions", _differing([_versions(x) for x in _records(report, "versions")])),
         ("Code", _code(report)),
         ("Overhead", overhead(report)),
@@ -105,7 +106,7 @@ def overhead(report: Report) -> str:
         return ""
     above = sum(seconds > OVERHEAD_BAR_S for seconds in known)
     return (
-        f"{median(known):.2f} s above the training and test loops per run (median; maximum "
+        f"{median(known):.2f} s outside the training and test loops per run (median; maximum "
         f"{max(known):.2f} s); {above} of {len(known)} runs above the bar of {OVERHEAD_BAR_S:g} s"
     )
 
@@ -122,9 +123,26 @@ def footnotes(report: Report) -> list[str]:
         "as independent. The probability by chance is that of the studentised range.",
         "Parameters, GFLOPs, images/s, memory and seconds are medians over the runs. GFLOPs: "
         "forward pass of one image, the cost of Fourier transforms added by formula. images/s: "
-        "training. memory: peak of the run. Overhead: wall-clock of a run's "
-        "process minus its training and test loops.",
+        f"training{_company(report)}. memory: peak of the run. Overhead: wall-clock of a run's "
+        "process outside the training and test loops.",
     ]
+
+
+def _side_by_side(report: Report) -> str:
+    """How many trials shared the machine, which slows each of them; empty where unknown."""
+    counts = sorted(report.distinct(lambda run: run.workers))
+    return f"{_or(counts)} trial{'s' * (counts != [1])} at a time" if counts else ""
+
+
+def _company(report: Report) -> str:
+    counts = sorted(report.distinct(lambda run: run.workers))
+    if counts == [1]:
+        return ", one trial at a time"
+    return f", with {_or(counts)} trials side by side" if counts else ""
+
+
+def _or(values: Sequence[object]) -> str:
+    return " or ".join(map(str, values))
 
 
 def _chance(chance: float, cells: int) -> str:
