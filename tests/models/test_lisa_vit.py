@@ -59,9 +59,10 @@ def test_default_operator_and_its_options_from_yaml() -> None:
     parser.add_subclass_arguments(Backbone, "backbone")
     mixer = {"class_path": "attnlab.operators.lisa.LiSA", "init_args": {"num_rpes": 2}}
     builder = "attnlab.models.lisa_vit.lisa_vit_tiny"
-    for options, rpes in (({}, 4), ({"mixer": mixer}, 2)):
+    for options, rpes, form in (({}, 4, "none"), ({"mixer": mixer}, 2, "fft")):
         config = {"backbone": {"class_path": builder, "init_args": {"image_size": 32, **options}}}
         model = parser.instantiate(parser.parse_object(config)).backbone
         assert {type(block.mixer) for block in model.blocks} == {LiSA}
         assert {block.mixer.num_rpes for block in model.blocks} == {rpes}
+        assert {block.mixer.approximation for block in model.blocks} == {form}
         assert model.eval()(torch.randn(1, 3, 32, 53)).shape == (1, 2, 4, 192)
