@@ -36,6 +36,16 @@ class SaveFitConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
+class Parser(LightningArgumentParser):
+    """Takes a function as class_path beside a linked argument, where jsonargparse 4.53 fails."""
+
+    def add_function_arguments(
+        self, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Add a function's arguments; `linked_targets`, passed by mistake, is of no use here."""
+        return super().add_function_arguments(*args, **kwargs)
+
+
 class AttnlabCLI(LightningCLI):
     """LightningCLI with run directories, their records and links from data to model."""
 
@@ -214,6 +224,7 @@ def main(args: Sequence[str] | None = None) -> None:
         CLI(
             args=None if args is None else arguments,
             seed_everything_default=0,
+            parser_class=Parser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
             parser_kwargs={"exit_on_error": False, **dict.fromkeys(wanted, parser)},

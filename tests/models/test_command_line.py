@@ -38,3 +38,12 @@ def plain_argv(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["lisa_vit.lisa_vit_tiny", "qna_vit.qna_vit_tiny"])
 def test_a_file_names_a_size(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     check(tmp_path, capsys, config(f"attnlab.models.{name}", image_size=32, drop_path=0.0))
+
+
+@pytest.mark.parametrize("name", ["lisa_vit.lisa_vit_tiny", "qna_vit.qna_vit_tiny"])
+def test_a_study_puts_a_size_in_place_of_a_backbone(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    mixer = {"class_path": "attnlab.operators.baselines.SelfAttention"}
+    base = config("attnlab.backbones.lisa_vit.LisaViT", image_size=8, width=6, mixer=mixer)
+    check(tmp_path, capsys, base, f"--model.backbone=attnlab.models.{name}")
