@@ -31,10 +31,11 @@ lint: $(STAMPS)/test
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
+# lightning-bolts comes without its outdated pins, see src/attnlab/optim/bolts.py.
 # The stamps make a second call cheap: pip runs again only when a requirement changed.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .
-	$(PIP) --no-deps lightning-bolts==0.7.0  # without its outdated pins, see src/attnlab/optim/bolts.py
+	$(PIP) --no-deps lightning-bolts==0.7.0
 	mkdir -p $(@D) && touch $@
 
 $(STAMPS)/test: $(STAMPS)/run
