@@ -102,7 +102,7 @@ def test_same_seed_same_numbers(base, tmp_path):
 
 def test_saved_config_and_checkpoint_reproduce_the_validation(base, tmp_path):
     main(["fit", "--config", base, "--run_dir", "run"])
-    (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     before = (tmp_path / "run/result.json").read_text()
     config = (tmp_path / "run/config.yaml").read_bytes()
     arguments = ["--config", "run/config.yaml", "--ckpt_path", str(checkpoint)]
@@ -116,9 +116,17 @@ def test_saved_config_and_checkpoint_reproduce_the_validation(base, tmp_path):
     assert "test/top1" in json.loads((tmp_path / "run/test.json").read_text())["metrics"]
 
 
+def test_final_weights_are_kept_when_no_validation_was_reached(base, tmp_path):
+    limits = ["--trainer.max_steps=3", "--trainer.val_check_interval=4"]
+    main(["fit", "--config", base, "--run_dir", "run", *limits])
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 3
+    main(["fit", "--config", base, "--run_dir", "bare", "--trainer.enable_checkpointing=false"])
+    assert not (tmp_path / "bare/checkpoints").exists()
+
+
 def test_predictions_are_kept(base, tmp_path):
     main(["fit", "--config", base, "--run_dir", "run"])
-    (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     main(["predict", "--config", "run/config.yaml", "--ckpt_path", str(checkpoint)])
     probabilities = torch.load(tmp_path / "run/predictions.pt")
     assert probabilities.shape == (23, 7)

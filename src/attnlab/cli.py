@@ -141,9 +141,15 @@ class AttnlabCLI(LightningCLI):
     before_validate = before_test = before_predict = before_fit
 
     def after_fit(self) -> None:
-        """Test if asked to, then write the result; a fast_dev_run leaves none."""
+        """Keep the final weights, test them if asked to, write the result.
+
+        A fast_dev_run leaves nothing.
+        """
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if self.trainer.checkpoint_callback is not None:
+            # A run may end between two validations, after which Lightning saves by default.
+            self.trainer.save_checkpoint(Path(self._option("run_dir"), "checkpoints", "last.ckpt"))
         metrics = dict(self.trainer.callback_metrics) | self.performance.summary
         if self._option("test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
