@@ -13,11 +13,11 @@ from attnlab.operators.base import MixerFactory
 class TinyBackbone(Backbone):
     def __init__(self, mixer: MixerFactory, width: int = 12) -> None:
         super().__init__()
-        self.num_features = width
+        self.num_features, self.grid = width, (2, 2)
         self.stem = nn.Conv2d(1, width, 4, 4)
         self.block = Block(mixer(width, 2, (2, 2)))
 
-    def forward_features(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return self.block(self.stem(images).movedim(1, -1))
 
 

@@ -74,8 +74,24 @@ def test_blocks_follow_one_another_and_the_norm_comes_last() -> None:
     x = model.patch_embed(image)
     for index in range(3):
         x = model.blocks[index](x)
-    torch.testing.assert_close(model.forward_features(image), model.norm(x))
+    torch.testing.assert_close(model(image), model.norm(x))
     assert len({id(block.mixer) for block in model.blocks}) == 3
+
+
+def test_features_are_the_tokens_of_the_blocks_chosen_before_the_norm() -> None:
+    model = small(DepthwiseConv, depth=4, out_indices=(0, 2), absolute_position=True).eval()
+    image = torch.randn(2, 3, 37, 23)
+    first = model.blocks[0](model.patch_embed(image) + resize_positions(model.position, (10, 6)))
+    third = model.blocks[2](model.blocks[1](first))
+    found = model.forward_features(image)
+    assert [tuple(level.shape) for level in found] == [(2, 12, 10, 6)] * 2
+    for level, expected in zip(found, (first, third), strict=True):
+        torch.testing.assert_close(level, expected.movedim(-1, 1))
+    assert model.feature_info.channels() == [12, 12]
+    assert model.feature_info.reduction() == [4, 4]
+    assert model.feature_info.module_name() == ["blocks.0", "blocks.2"]
+    assert small(DepthwiseConv).feature_info.out_indices == (2,)
+    assert model.grid == (5, 3)
 
 
 def test_position_table_is_added_to_its_token_and_spared_from_decay() -> None:

@@ -39,6 +39,52 @@ def test_any_image_size(patch_size, size) -> None:
     assert features.isfinite().all()
 
 
+def hooked(network: QnAViT, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what each module that `feature_info` names puts out while the network runs."""
+    seen: dict[str, torch.Tensor] = {}
+    for name in network.feature_info.module_name(range(len(network.feature_info))):
+        module = network.get_submodule(name)
+        module.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+    network(images)
+    return seen
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 53), (3, 29)])
+def test_pyramid_holds_the_tokens_of_every_stage_before_it_leaves(size) -> None:
+    network, images = small(patch_size=4).eval(), torch.randn(2, 3, *size)
+    maps, info = network.forward_features(images), network.feature_info
+    assert info.channels() == [8, 16, 32]
+    assert info.reduction() == [4, 8, 16]
+    for level, width, stride in zip(maps, (8, 16, 32), (4, 8, 16), strict=True):
+        assert level.shape == (2, width, -(-size[0] // stride), -(-size[1] // stride))
+    seen = hooked(network, images)
+    for level, name in zip(maps, info.module_name(), strict=True):
+        assert torch.equal(level, seen[name].movedim(-1, 1))
+    # The last map is not normalised, and normalised it is what classification pools.
+    assert torch.equal(network.norm(maps[-1].movedim(1, -1)), network(images))
+
+
+def test_pyramid_returns_the_stages_chosen_and_runs_no_further() -> None:
+    network = small(patch_size=4, out_indices=(0, -2)).eval()
+    images = torch.randn(2, 3, 37, 53)
+    every = small(patch_size=4).eval().forward_features(images)
+    ran = []
+    for index in range(2):
+        downsample = network.stages[index].downsample
+        downsample.register_forward_hook(lambda *_, index=index: ran.append(index))
+    chosen = network.forward_features(images)
+    assert ran == [0]
+    assert network.feature_info.out_indices == (0, 1)
+    assert all(torch.equal(a, b) for a, b in zip(chosen, every[:2], strict=True))
+    with pytest.raises(ValueError, match=r"out_indices=\(0, 3\) must name some of the 3"):
+        small(out_indices=(0, 3))
+
+
+def test_grid_is_that_of_the_last_map() -> None:
+    network = small(image_size=(37, 53), patch_size=4)
+    assert network(torch.randn(1, 3, 37, 53)).shape[1:3] == network.grid == (3, 4)
+
+
 def test_built_for_one_size_runs_on_another() -> None:
     network = small(image_size=(16, 8)).eval()
     same = small(image_size=(23, 31)).eval()

@@ -47,6 +47,80 @@ def test_windows(name) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+def test_pyramid_of_the_published_sizes(name) -> None:
+    with torch.device("meta"):
+        network = getattr(qna_vit, name)()
+        chosen = getattr(qna_vit, name)(out_indices=(1, 3)).feature_info
+    with torch.no_grad():
+        maps = network.to_empty(device="cpu").forward_features(torch.zeros(2, 3, 64, 96))
+    width = 96 if name == "qna_vit_base" else 64
+    assert network.feature_info.reduction() == [4, 8, 16, 32]
+    assert network.feature_info.channels() == [width, 2 * width, 4 * width, 8 * width]
+    for level, channels, stride in zip(
+        maps, network.feature_info.channels(), (4, 8, 16, 32), strict=True
+    ):
+        assert level.shape == (2, channels, 64 // stride, 96 // stride)
+    assert (chosen.channels(), chosen.reduction()) == ([2 * width, 8 * width], [8, 32])
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch_size", "windows"),
+    [
+        (224, 4, (14, 7)),
+        (384, 4, (24, 12)),
+        ((97, 224), 4, (14, 7)),
+        (200, 4, (13, 7)),
+        (32, 1, (8, 4)),
+        (32, 2, (4, 2)),
+        ((37, 53), 4, (4, 2)),
+    ],
+)
+def test_local_windows_cover_the_map_of_stages_three_and_four(
+    image_size, patch_size, windows
+) -> None:
+    with torch.device("meta"):
+        network = qna_vit.qna_vit_tiny(image_size, patch_size)
+    layers = [layer for layer in network.modules() if isinstance(layer, WindowAttention)]
+    assert {layer.dim: layer.window_size for layer in layers} == dict(
+        zip((256, 512), windows, strict=True)
+    )
+    assert all(max(layer.grid) == layer.window_size for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch_size", "grid"),
+    [((32, 32), 1, (4, 4)), ((32, 32), 2, (2, 2)), ((37, 53), 4, (2, 2))],
+)
+def test_small_and_odd_images_train(size, patch_size, grid) -> None:
+    torch.manual_seed(0)
+    network = qna_vit.qna_vit_tiny(size, patch_size, in_channels=1)
+    images = torch.randn(2, 1, *size)
+    features = network(images)
+    assert features.shape == (2, *grid, 512)
+    (features * torch.randn(512)).sum().backward()
+    idle = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all()
+    ]
+    assert not idle
+    # Windows are padded and masked: a network built for 224 pixels computes the same.
+    larger = qna_vit.qna_vit_tiny(224, patch_size, in_channels=1).eval()
+    state = network.state_dict()
+    same = {
+        name: value for name, value in state.items() if not name.endswith("bias_table")
+    }  # zero at first, in windows of any size
+    larger.load_state_dict(same, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(larger(images), network.eval()(images), rtol=1e-5, atol=1e-5)
+
+
+def test_patch_and_image_sizes_below_one_are_named() -> None:
+    with pytest.raises(ValueError, match="image_size=224 and patch_size=0 must be at least 1"):
+        qna_vit.qna_vit_tiny(patch_size=0)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_operators_sizes_and_drop_path_can_be_changed(name) -> None:
     with torch.device("meta"):
         network = getattr(qna_vit, name)(

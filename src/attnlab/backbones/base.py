@@ -5,27 +5,37 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attnlab.backbones.features import FeatureInfo
+from attnlab.operators.base import Grid
+
 
 class Backbone(nn.Module):
-    """A network from images to one map of normalised features.
+    """A network from images to feature maps: one, normalised, to pool; or several, for a neck.
 
     Attributes:
-        num_features: Channels of the map that `forward_features` returns.
+        num_features: Channels of the map that `forward` returns.
+        grid: Rows and columns of that map for images of the size the network was built for.
+        feature_info: What `forward_features` returns, in the convention of timm.
     """
 
     no_weight_decay: ClassVar[frozenset[str]] = frozenset()
     """Names of this module's own parameters that weight decay must spare, as in `TokenMixer`."""
 
     num_features: int
+    grid: Grid
+    feature_info: FeatureInfo
 
-    def forward_features(
+    def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return the last feature map, after the final normalisation, channels last."""
         raise NotImplementedError
 
-    def forward(
+    def forward_features(
         self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch rows columns features"]:
-        """Return `forward_features`, so that a backbone can stand in any `nn.Sequential`."""
-        return self.forward_features(images)
+    ) -> list[Float[Tensor, "batch _width _rows _columns"]]:
+        """Return the maps that ``feature_info.out_indices`` names, channels first.
+
+        As with timm's `features_only` they are not normalised: necks bring norms of their own.
+        """
+        raise NotImplementedError

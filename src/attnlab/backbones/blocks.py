@@ -12,6 +12,22 @@ from attnlab.operators.base import TokenMixer
 from attnlab.operators.init import lecun_linear, lecun_normal_
 
 
+def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Return how many patches an image has, those begun included: (rows, columns).
+
+    Args:
+        image_size: Side of a square image, or (height, width), in pixels.
+        patch_size: Side of the patches, in pixels.
+
+    Raises:
+        ValueError: `patch_size` or a side of `image_size` is below 1.
+    """
+    rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(rows, columns, patch_size) < 1:
+        raise ValueError(f"{image_size=} and {patch_size=} must be at least 1 pixel")
+    return math.ceil(rows / patch_size), math.ceil(columns / patch_size)
+
+
 class PatchEmbed(nn.Conv2d):
     """Linear embedding of square patches; images of any size are padded with zeros.
 
@@ -40,11 +56,9 @@ class PatchEmbed(nn.Conv2d):
         image_size: int | tuple[int, int],
         bias: bool = True,
     ) -> None:
-        rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(rows, columns, patch_size) < 1:
-            raise ValueError(f"{image_size=} and {patch_size=} must be at least 1 pixel")
+        grid = patch_grid(image_size, patch_size)
         super().__init__(in_channels, width, patch_size, patch_size, bias=bias)
-        self.grid = (math.ceil(rows / patch_size), math.ceil(columns / patch_size))
+        self.grid = grid
         lecun_normal_(self.weight, in_channels * patch_size**2)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
 from attnlab.backbones.blocks import Block, PatchEmbed, drop_path_rates
+from attnlab.backbones.features import FeatureInfo
 from attnlab.operators.base import MixerFactory
 
 
@@ -47,9 +48,11 @@ class LisaViT(Backbone):
         drop_path: Rate of stochastic depth in the last block; it grows linearly from 0.
         absolute_position: Whether to add a learnt position table to the embedded patches,
             interpolated bicubically for other grids.
+        out_indices: Blocks whose tokens `forward_features` returns as maps, in increasing order;
+            -1 is the last one.
 
     Raises:
-        ValueError: A size is below 1, or as the operator and `DropPath` say.
+        ValueError: A size is below 1, or as the operator, `DropPath` and `FeatureInfo` say.
     """
 
     no_weight_decay: ClassVar[frozenset[str]] = frozenset({"position"})
@@ -66,13 +69,16 @@ class LisaViT(Backbone):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         absolute_position: bool = False,
+        out_indices: tuple[int, ...] = (-1,),
     ) -> None:
         super().__init__()
         if depth < 1:
             raise ValueError(f"{depth=} must be at least 1")
         self.num_features = width
         self.patch_embed = PatchEmbed(in_channels, width, patch_size, image_size)
-        grid = self.patch_embed.grid
+        self.grid = grid = self.patch_embed.grid
+        names = [f"blocks.{index}" for index in range(depth)]
+        self.feature_info = FeatureInfo([width] * depth, [patch_size] * depth, names, out_indices)
         self.position = nn.Parameter(torch.empty(1, *grid, width)) if absolute_position else None
         if self.position is not None:
             nn.init.trunc_normal_(self.position, std=0.02)
@@ -81,12 +87,30 @@ class LisaViT(Backbone):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward_features(
+    def _embed(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns features"]:
+        x: Tensor = self.patch_embed(images)
+        if self.position is not None:
+            x = x + resize_positions(self.position, (x.shape[1], x.shape[2]))
+        return x
+
+    def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return the normalised tokens on the grid of ``ceil(size / patch_size)`` patches."""
-        x = self.patch_embed(images)
-        if self.position is not None:
-            x = x + resize_positions(self.position, (x.shape[1], x.shape[2]))
-        features: Tensor = self.norm(self.blocks(x))
+        features: Tensor = self.norm(self.blocks(self._embed(images)))
         return features
+
+    def forward_features(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch features rows columns"]]:
+        """Return the tokens of the blocks chosen, all of one stride, channels first."""
+        x, maps = self._embed(images), []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.feature_info.out_indices:
+                maps.append(x.movedim(-1, 1))
+            if index == self.feature_info.out_indices[-1]:
+                break
+        return maps

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnlab.backbones.base import Backbone
 from attnlab.backbones.blocks import Block, PatchEmbed, drop_path_rates
+from attnlab.backbones.features import FeatureInfo
 from attnlab.operators.base import Grid, MixerFactory
 from attnlab.operators.init import lecun_linear
 
@@ -64,12 +65,24 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.downsample = downsample
 
+    def mix(
+        self, x: Float[Tensor, "batch rows columns dim"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        """Apply the blocks that keep the resolution, in order."""
+        mixed: Tensor = self.blocks(self.local_blocks(x))
+        return mixed
+
+    def leave(
+        self, x: Float[Tensor, "batch rows columns dim"]
+    ) -> Float[Tensor, "batch out_rows out_columns out_dim"]:
+        """Apply the block that leaves for the next stage; the last stage's tokens stay."""
+        return x if self.downsample is None else self.downsample(x)
+
     def forward(
         self, x: Float[Tensor, "batch rows columns dim"]
     ) -> Float[Tensor, "batch out_rows out_columns out_dim"]:
         """Apply all blocks in order."""
-        x = self.blocks(self.local_blocks(x))
-        return x if self.downsample is None else self.downsample(x)
+        return self.leave(self.mix(x))
 
 
 class QnAViT(Backbone):
@@ -101,10 +114,12 @@ class QnAViT(Backbone):
         local_heads: Their attention heads per stage.
         mlp_ratio: Width of the MLPs' hidden layers over that of their block.
         drop_path: Rate of stochastic depth in the last block.
+        out_indices: Stages whose tokens `forward_features` returns as maps, in increasing order;
+            -1 is the last one; all stages when None.
 
     Raises:
         ValueError: A size is below 1, the lists per stage differ in length, local blocks have no
-            mixer, or as the operators and `DropPath` say.
+            mixer, or as the operators, `DropPath` and `FeatureInfo` say.
     """
 
     def __init__(
@@ -121,6 +136,7 @@ class QnAViT(Backbone):
         local_heads: tuple[int, ...] = (2, 4, 8, 16),
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        out_indices: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         stages = len(depths)
@@ -130,15 +146,22 @@ class QnAViT(Backbone):
         if local_mixer is None and any(local_depths):
             raise ValueError(f"{local_depths=} need a local_mixer")
         local_mixers = per_stage(mixer if local_mixer is None else local_mixer, stages)
-        self.num_features = width * 2 ** (stages - 1)
+        widths = [width * 2**i for i in range(stages)]
+        self.num_features = widths[-1]
+        self.feature_info = FeatureInfo(
+            widths,
+            [patch_size * 2**i for i in range(stages)],
+            # A stage's own module ends behind its down-sampling block, its map before it.
+            [f"stages.{i}.blocks" for i in range(stages)],
+            range(stages) if out_indices is None else out_indices,
+        )
         self.patch_embed = PatchEmbed(in_channels, width, patch_size, image_size, bias=False)
 
         block = functools.partial(Block, mlp_ratio=mlp_ratio, gelu="tanh")
         rates = drop_path_rates(drop_path, sum(depths) + sum(local_depths) + stages - 1)
         grid: Grid = self.patch_embed.grid
         self.stages = nn.ModuleList()
-        for i in range(stages):
-            dim = width * 2**i
+        for i, dim in enumerate(widths):
             local_blocks = [
                 block(local_mixers[i](dim, local_heads[i], grid), next(rates))
                 for _ in range(local_depths[i])
@@ -150,9 +173,10 @@ class QnAViT(Backbone):
                 downsample = block(strided, next(rates), skip=StridedProjection(dim, 2 * dim, 2))
                 grid = strided.out_grid(grid)
             self.stages.append(Stage(local_blocks, blocks, downsample))
+        self.grid = grid
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
 
-    def forward_features(
+    def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return the last stage's normalised tokens."""
@@ -161,3 +185,21 @@ class QnAViT(Backbone):
             x = stage(x)
         features: Tensor = self.norm(x)
         return features
+
+    def forward_features(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch _width _rows _columns"]]:
+        """Return the tokens of the stages chosen, before they leave, channels first.
+
+        With patches of 4 pixels the strides are 4, 8, 16 and 32. The final norm is not applied.
+        """
+        x, maps = self.patch_embed(images), []
+        for index, stage in enumerate(self.stages):
+            assert isinstance(stage, Stage)
+            x = stage.mix(x)
+            if index in self.feature_info.out_indices:
+                maps.append(x.movedim(-1, 1))
+            if index == self.feature_info.out_indices[-1]:
+                break
+            x = stage.leave(x)
+        return maps
