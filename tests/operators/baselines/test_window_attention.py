@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from attnlab.operators.baselines import WindowAttention
-from attnlab.operators.baselines.window_attention import window_merge, window_partition
+from attnlab.operators.baselines.window_attention import (
+    attend_by_head,
+    attend_fused,
+    window_merge,
+    window_partition,
+)
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 make = partial(WindowAttention, window_size=3)
@@ -34,6 +39,29 @@ def test_a_token_reaches_its_window_and_nothing_else() -> None:
     expected = torch.zeros(7, 5, dtype=torch.bool)
     expected[3:6, 0:3] = True
     assert torch.equal(moved, expected)
+
+
+def test_both_forms_agree_in_output_and_every_gradient() -> None:
+    heads, width, tokens_in_window = 3, 5, 2 * 3
+    torch.manual_seed(11)
+    qkv = torch.randn(2, 7, tokens_in_window, 3 * heads * width).double().requires_grad_()
+    bias = torch.randn(heads, tokens_in_window, tokens_in_window).double().requires_grad_()
+    results = []
+    for attend in (attend_by_head, attend_fused):
+        out = attend(qkv, bias, (2, 3), (14, 3))
+        grads = torch.autograd.grad(out, (qkv, bias), torch.cos(out.detach() + out.shape[1]))
+        results.append((out, *grads))
+    for by_head, fused, what in zip(*results, ("output", "dqkv", "dbias"), strict=True):
+        assert_close(by_head, fused, 1e-12, what)
+
+
+def test_exports_for_any_batch_with_whole_and_cut_windows() -> None:
+    mixer = build(make, (7, 5)).float()
+    x = tokens((7, 5)).float()
+    exported = torch.export.export(mixer, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    assert "scaled_dot_product" in exported.graph_module.code
+    more = tokens((7, 5), batch=5).float()
+    assert_close(exported.module()(more), mixer(more), 2e-6, "exported")
 
 
 def test_hand_made_bias_and_values() -> None:

@@ -1,7 +1,6 @@
 """Attention inside non-overlapping windows (Swin, Liu et al. 2021, without the shift)."""
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -26,19 +25,22 @@ def window_partition(
     return x.reshape(batch, -1, math.prod(window), dim)
 
 
-def window_merge(
-    x: Float[Tensor, "batch windows tokens dim"], window: Grid, grid: Grid
-) -> Float[Tensor, "batch *grid dim"]:
-    """Undo `window_partition`."""
+def merged_view(
+    x: Shaped[Tensor, "batch windows tokens dim"], window: Grid, grid: Grid
+) -> Shaped[Tensor, "batch *split dim"]:
+    """Order windows as the grid, each axis still split into (windows, tokens); copies nothing."""
     axes = len(grid)
     counts = [size // w for size, w in zip(grid, window, strict=True)]
-    order = [
-        0,
-        *(part for axis in range(1, axes + 1) for part in (axis, axes + axis)),
-        2 * axes + 1,
-    ]
-    x = x.reshape(x.shape[0], *counts, *window, x.shape[-1]).permute(order)
-    return x.reshape(x.shape[0], *grid, x.shape[-1])
+    order = [part for axis in range(1, axes + 1) for part in (axis, axes + axis)]
+    x = x.view(x.shape[0], *counts, *window, x.shape[-1])
+    return x.permute(0, *order, 2 * axes + 1)
+
+
+def window_merge(
+    x: Shaped[Tensor, "batch windows tokens dim"], window: Grid, grid: Grid
+) -> Shaped[Tensor, "batch *grid dim"]:
+    """Undo `window_partition`."""
+    return merged_view(x, window, grid).reshape(x.shape[0], *grid, x.shape[-1])
 
 
 def bias_rows(
@@ -55,9 +57,44 @@ def bias_rows(
     return rows
 
 
-def pad_end(x: Shaped[Tensor, "batch *grid dim"], padding: Sequence[int]) -> Tensor:
-    """Pad the end of every grid axis by that many zeros."""
-    return F.pad(x, (0, 0, *(side for pad in reversed(padding) for side in (0, pad))))
+def attend_by_head(
+    qkv: Float[Tensor, "batch windows tokens thrice"],
+    bias: Float[Tensor, "heads tokens tokens"],
+    window: Grid,
+    grid: Grid,
+) -> Float[Tensor, "batch *grid dim"]:
+    """Attend by plain matrix products, one head after the other.
+
+    On CPUs fused attention gives no gradient to a bias, and what stands in for it spends a third of
+    the time on copies and on looking for rows that are all -inf. Here matrix products read each
+    head where it lies among the channels, and its scores are still in the cache when they are used.
+    """
+    batch, tokens, heads = qkv.shape[0], qkv.shape[2], bias.shape[0]
+    width = qkv.shape[-1] // (3 * heads)
+    parts = torch.split(qkv.flatten(0, 1), width, dim=-1)
+    mixed = []
+    for b, q, k, v in zip(bias, parts[::3], parts[1::3], parts[2::3], strict=True):
+        added = b.expand(q.shape[0], tokens, tokens)
+        scores = torch.baddbmm(added, q, k.mT, alpha=1 / math.sqrt(width))
+        out = torch.bmm(scores.softmax(-1), v).view(batch, -1, tokens, width)
+        mixed.append(merged_view(out, window, grid))
+    return torch.cat(mixed, dim=-1).view(batch, *grid, -1)
+
+
+def attend_fused(
+    qkv: Float[Tensor, "batch windows tokens thrice"],
+    bias: Float[Tensor, "heads tokens tokens"],
+    window: Grid,
+    grid: Grid,
+) -> Float[Tensor, "batch *grid dim"]:
+    """Attend by fused attention, with all windows of the batch as its batch."""
+    batch, _, tokens, _ = qkv.shape
+    heads = bias.shape[0]
+    q, k, v = qkv.view(-1, tokens, heads, qkv.shape[-1] // heads).transpose(1, 2).chunk(3, dim=-1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0))
+    return window_merge(
+        out.transpose(1, 2).reshape(batch, -1, tokens, heads * q.shape[-1]), window, grid
+    )
 
 
 class WindowAttention(TokenMixer):
@@ -103,34 +140,32 @@ class WindowAttention(TokenMixer):
         self.bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** len(grid), heads))
 
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
-        """Attend inside each window with fused attention; missing keys are masked."""
-        grid = tuple(x.shape[1:-1])
-        # A window never needs to be larger than the grid: the rest would be masked padding.
-        window = tuple(min(self.window_size, size) for size in grid)
-        padding = [-size % w for size, w in zip(grid, window, strict=True)]
-        padded = tuple(size + pad for size, pad in zip(grid, padding, strict=True))
-        windows = window_partition(pad_end(x, padding), window)
-        batch, count, tokens, _ = windows.shape
-        # Windows join the heads' axis, so that one mask per window broadcasts over the batch.
-        qkv = self.qkv(windows).view(batch, count, tokens, self.heads, -1).transpose(2, 3)
-        q, k, v = qkv.flatten(1, 2).chunk(3, dim=-1)
-        mask = self._mask(grid, window, padding)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.view(batch, count, self.heads, tokens, -1).transpose(2, 3).flatten(3)
-        out = window_merge(out, window, padded)[:, *(slice(0, n, self.stride) for n in grid)]
-        mixed: Tensor = self.proj(out)
+        """Attend inside each window, all windows of one size at once."""
+        mixed: Tensor = self.proj(strided(self._by_equal_windows(x, 1), self.stride))
         return mixed
 
-    def _mask(
-        self, grid: Grid, window: Grid, padding: Sequence[int]
-    ) -> Float[Tensor, "windows_heads tokens tokens"]:
-        """Return what is added to the scores of every window: the bias, -inf on padding."""
-        device = self.bias_table.device
-        inside = token_coordinates(window, device)
-        bias = self.bias_table[bias_rows(inside, inside, self.window_size)].permute(2, 0, 1)
-        real = pad_end(torch.ones(1, *grid, 1, dtype=torch.bool, device=device), padding)
-        keys = window_partition(real, window)[0, :, None, None, :, 0]
-        return torch.where(keys, bias, -torch.inf).flatten(0, 1)
+    def _by_equal_windows(
+        self, x: Float[Tensor, "batch *grid dim"], axis: int
+    ) -> Float[Tensor, "batch *grid out_dim"]:
+        """Split off what whole windows leave over, from `axis` on: no window needs padding."""
+        if axis == x.ndim - 1:
+            return self._attend(x)
+        rest = x.shape[axis] % self.window_size
+        if rest == 0 or rest == x.shape[axis]:
+            return self._by_equal_windows(x, axis + 1)
+        parts = torch.split(x, [x.shape[axis] - rest, rest], dim=axis)
+        return torch.cat([self._by_equal_windows(part, axis + 1) for part in parts], dim=axis)
+
+    def _attend(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *grid out_dim"]:
+        """Attend in a grid whose axes are multiples of the window's, or shorter than it."""
+        grid = tuple(x.shape[1:-1])
+        window = tuple(min(self.window_size, size) for size in grid)
+        inside = token_coordinates(window, x.device)
+        bias = self.bias_table.t()[:, bias_rows(inside, inside, self.window_size)]
+        # A graph of many heads' small products would be slow to compile and no faster.
+        fused = x.is_cuda or torch.compiler.is_compiling()
+        attend = attend_fused if fused else attend_by_head
+        return attend(self.qkv(window_partition(x, window)), bias, window, grid)
 
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Attend over the whole grid, with all pairs but those that share a window masked."""
