@@ -1,80 +1,110 @@
-"""The forms of QnA's window sums: each is the reference, on any grid and for extreme scores."""
+"""The forms of QnA's window sums: each is the reference, on any grid and with any window."""
 
+import functools
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from attnlab.operators.qna import convolution
 from attnlab.operators.qna.functional import (
     attend,
     attend_by_convolution,
-    attend_by_matrix,
-    attend_stably,
+    merge_heads,
+    project,
     scale_queries,
 )
-from attnlab.operators.qna.reference import qna_reference
+from attnlab.operators.qna.window import Window
 from tests.operators.contract import assert_close
+from tests.operators.qna.problems import GEOMETRIES, by_reference, errors, window_problem
 
-FORMS = [attend_by_convolution, attend_by_matrix, attend_stably]
-
-
-def window_problem(grid, size, queries=2, heads=3, head_dim=2) -> list[Tensor]:
-    """Return scores, values, bias and scale, in float64, all with gradient."""
-    generator = torch.Generator().manual_seed(31)
-    offsets = size ** len(grid)
-    shapes = [
-        (2, *grid, queries, heads),
-        (2, *grid, heads, head_dim),
-        (offsets, queries, heads),
-        (offsets, queries, heads),
-    ]
-    return [
-        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in shapes
-    ]
+FORMS = {
+    "automatic": attend,
+    "stable": functools.partial(attend, stable=True),
+    "plain": attend_by_convolution,
+}
 
 
-def by_reference(scores, values, bias, scale, *sizes) -> Tensor:
-    """Give the reference the keys that have these scores with unit queries."""
-    queries, heads = scores.shape[-2:]
-    keys = scores.transpose(-1, -2)  # query l is unit vector l: head_dim equals queries
-    query = torch.eye(queries, dtype=scores.dtype).unsqueeze(1).expand(-1, heads, -1)
-    return qna_reference(keys, values, query, bias, scale, *sizes)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(("grid", "window"), GEOMETRIES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_form_is_the_reference(form, grid, window, masked) -> None:
+    found = errors(form, window_problem(grid, window, masked=masked), window)
+    assert max(found.values()) <= 1e-12, found
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    ("grid", "size", "stride", "padding"),
-    [
-        ((7, 5), 1, 1, 0),
-        ((7, 5), 3, 1, 1),
-        ((5, 11), 7, 2, 3),
-        ((3, 5), 13, 1, 6),  # larger than the grid
-        ((7, 5), 4, 3, 2),  # even
-        ((11, 7), 5, 2, 0),
-        ((5, 7), 3, 1, 2),  # outer windows hold one token only
-        ((3, 7, 5), 3, 2, 1),
-    ],
-)
-def test_every_form_is_the_reference(form, grid, size, stride, padding) -> None:
-    problem = window_problem(grid, size)
-    expected = by_reference(*problem, size, stride, padding)
-    actual = form(*problem, size, stride, padding)
-    assert_close(actual, expected, 1e-12, "output")
-    cotangent = torch.randn_like(expected)
-    grads = torch.autograd.grad(actual, problem, cotangent)
-    expected_grads = torch.autograd.grad(expected, problem, cotangent)
-    for name, grad, wanted in zip("svbc", grads, expected_grads, strict=True):
-        # With a window of one token the softmax is constant: scores and bias get no gradient.
-        scale = max(wanted.abs().max().item(), 1.0)
-        assert (grad - wanted).abs().max().item() <= 1e-12 * scale, name
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("queries", [1, 3])
+def test_any_number_of_queries(form, queries) -> None:
+    window = Window.build(2, 5)
+    found = errors(form, window_problem((7, 5), window, queries=queries), window)
+    assert max(found.values()) <= 1e-12, found
 
 
-def test_small_grids_are_summed_by_matrix_and_others_by_convolution() -> None:
-    small, large = window_problem((8, 7), 7), window_problem((13, 11), 7)
-    assert torch.equal(attend(*small, 7, 1, 3), attend_by_matrix(*small, 7, 1, 3))
-    assert torch.equal(attend(*large, 7, 1, 3), attend_by_convolution(*large, 7, 1, 3))
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_one_scale_for_all_offsets(form) -> None:
+    window = Window.build(2, 3)
+    problem = window_problem((7, 5), window)
+    problem[3] = problem[3][:1].detach().requires_grad_()
+    found = errors(form, problem, window)
+    assert max(found.values()) <= 1e-12, found
+
+
+def test_kernel_gradient_of_images_that_share_a_convolution(monkeypatch) -> None:
+    window = Window.build(2, 5, 2)
+    monkeypatch.setattr(convolution, "_CHUNK", 3 * 7 * 11 * 18)  # three of eight images at a time
+    found = errors(attend, window_problem((7, 11), window, batch=8), window)
+    assert max(found.values()) <= 1e-12, found
+
+
+@pytest.mark.parametrize("options", [{}, {"stable": True}, {"dropout": 0.3}])
+def test_gradcheck(options) -> None:
+    window = Window.build(2, (3, 2), dilation=(2, 1))
+
+    def deterministic(*problem: Tensor) -> Tensor:
+        torch.manual_seed(0)  # the same attention weights are dropped at each call
+        return attend(*problem, window, **options)
+
+    problem = window_problem((4, 3), window, batch=1)
+    assert torch.autograd.gradcheck(deterministic, problem)
+
+
+def test_dropout_drops_single_weights_and_keeps_their_mean() -> None:
+    window = Window.build(2, 1)
+    values = torch.ones(1, 101, 97, 1, 1)
+    scores, bias, scale = torch.zeros(1, 101, 97, 1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    torch.manual_seed(0)
+    out = attend(scores, values, bias, scale, window, dropout=0.2)
+    assert set(out.unique().tolist()) == {0.0, 1.25}
+    assert out.mean().item() == pytest.approx(1, abs=0.02)  # 4 deviations of 0.005
+    window = Window.build(2, 3)
+    problem = [tensor.detach() for tensor in window_problem((5, 3), window, batch=1)]
+    draws = torch.stack([attend(*problem, window, dropout=0.2) for _ in range(600)])
+    deviation = draws.std(0) / math.sqrt(600)
+    assert ((draws.mean(0) - by_reference(*problem, window)).abs() <= 5 * deviation).all()
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_nothing_of_the_size_of_the_window_is_kept_for_the_backward() -> None:
+    kept = {}
+    for size in (3, 13):
+        window = Window.build(2, size)
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Tensor, storages=storages) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        problem = window_problem((31, 29), window)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            attend(*problem, window)
+        kept[size] = sum(storages.values()) - 2 * problem[2].nbytes  # bias and scale are the rest
+    assert kept[3] == kept[13]
+    scores, values = problem[:2]
+    # Inputs, one inverse per score, the output and the term of one of two queries.
+    assert kept[13] == 2 * scores.nbytes + 3 * values.nbytes
 
 
 def test_queries_are_divided_by_norm_and_root_of_the_head_width() -> None:
@@ -86,24 +116,17 @@ def test_queries_are_divided_by_norm_and_root_of_the_head_width() -> None:
     assert torch.allclose(free, query.view(1, 2, 2) / math.sqrt(2))
 
 
-def extreme_scores(form, amplitude: float) -> tuple[Tensor, Tensor]:
-    """Return a form's float32 result, and the float64 truth, for two regions of +-amplitude."""
-    shape = (2, 11, 7, 1, 1)
-    scores = torch.full(shape, amplitude)
-    scores[:, 6:] = -amplitude
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(6))
-    bias, scale = torch.zeros(9, 1, 1), torch.ones(9, 1, 1)
-    truth = by_reference(*(t.double() for t in (scores, values, bias, scale)), 3, 1, 1)
-    return form(scores, values, bias, scale, 3, 1, 1), truth.float()
-
-
-@pytest.mark.parametrize("form", FORMS[:2])
-def test_fast_forms_hold_two_regions_of_sixty(form) -> None:
-    out, truth = extreme_scores(form, 60.0)
-    assert_close(out, truth, 1e-6, "regions of 60")
-
-
-@pytest.mark.parametrize("amplitude", [60.0, 300.0, 1e4])
-def test_stable_form_holds_any_scores(amplitude) -> None:
-    out, truth = extreme_scores(attend_stably, amplitude)
-    assert_close(out, truth, 1e-6, f"regions of {amplitude}")
+def test_projections_keep_the_channels_of_their_weights() -> None:
+    torch.manual_seed(1)
+    x, key, value, bias = (torch.randn(shape) for shape in ((2, 7, 5, 11), (6, 11), (6, 11), 6))
+    query = torch.randn(2, 3, 2)
+    scores, values = project(x, query, key, value, bias)
+    assert_close(values.flatten(-2), x @ value.T + bias, 1e-6, "values")
+    keys = (x @ key.T).unflatten(-1, (3, 2))
+    assert_close(scores, torch.einsum("b...hd,lhd->b...lh", keys, query), 1e-6, "scores")
+    own, _ = project(x, torch.stack([query, -2 * query]), key, value)
+    assert_close(own[1], -2 * scores[1], 1e-6, "scores of a sample's own queries")
+    weight, shift = torch.randn(13, 6), torch.randn(13)
+    for mixed in (values, values.contiguous()):  # as a CPU stores them, and as CUDA does
+        merged = merge_heads(mixed, weight, shift)
+        assert_close(merged, values.flatten(-2) @ weight.T + shift, 1e-6, "merged")

@@ -1,25 +1,18 @@
-"""The QnA layer: parameters, options and the choice of the form that is computed."""
+"""The QnA layer: parameters and options."""
 
 import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
-from attnlab.operators.qna.functional import (
-    attend,
-    attend_stably,
-    project,
-    scale_queries,
-    window_count,
-)
+from attnlab.operators.qna.functional import attend, merge_heads, project, scale_queries
 from attnlab.operators.qna.reference import qna_reference
-
-_FORMS = {"fast": attend, "stable": attend_stably}
+from attnlab.operators.qna.window import Window
 
 
 def _normal(*shape: int) -> Tensor:
@@ -51,10 +44,11 @@ class QnA(TokenMixer):
     Args:
         dim: Channels in.
         heads: Attention heads.
-        grid: (H, W) or (T, H, W); only its rank matters, windows are cubes on video.
+        grid: (H, W) or (T, H, W); only its rank matters.
         stride: Step between output tokens.
         out_dim: Channels of keys, values and output; `dim` when None.
-        kernel_size: Side k of the window in tokens.
+        kernel_size: Tokens of the window per axis; one number for a square or a cube. An even
+            window reaches one token further behind its centre than before it.
         num_queries: Learned queries L.
         attention_scale: Signed weight on the normalised attention: ``normal`` (one per offset,
             query and head, initial deviation 0.02), ``normal_elementwise`` (one per query and
@@ -65,16 +59,22 @@ class QnA(TokenMixer):
             linear map of all heads of the scaled query, Wu et al. 2021, arXiv 2107.14222), or
             ``none``. All are initially 0.
         normalize_queries: Whether queries are divided by their norm.
-        padding: Empty tokens around the grid; (k - 1) / 2 when None. Any other leaves
-            ``(n + 2 * padding - k) // stride + 1`` tokens per axis.
-        numerics: ``fast`` overflows where a score exceeds 88 and divides zero by zero where a whole
-            window lies below -100; ``stable`` never does, and is slower. See the README.
+        padding: Empty tokens around the grid; half the window when None. Any other leaves
+            ``(n + 2 * padding - dilation * (k - 1) - 1) // stride + 1`` tokens per axis.
+        dilation: Tokens between the entries of a window, per axis or one number.
+        dropout: Probability of dropping each attention weight in training. Exact, but slow: one
+            pass over all tokens for each offset of the window.
+
+    Attributes:
+        stable: Whether a CPU sums all samples offset by offset, not only those whose scores
+            demand it; False. See the README for what is exact.
 
     Raises:
-        ValueError: An option is unknown, `kernel_size` is even without a given `padding`, `padding`
-            does not lie in [0, kernel_size), ``posneg`` has an odd number to halve, or as
-            `TokenMixer`.
+        ValueError: An option is unknown or out of its range, `padding` is not less than the
+            window's extent, ``posneg`` has an odd number to halve, or as `TokenMixer`.
     """
+
+    stable: bool = False
 
     no_weight_decay: ClassVar[frozenset[str]] = frozenset(
         {
@@ -95,35 +95,31 @@ class QnA(TokenMixer):
         stride: int = 1,
         *,
         out_dim: int | None = None,
-        kernel_size: int = 3,
+        kernel_size: int | tuple[int, ...] = 3,
         num_queries: int = 2,
         attention_scale: Literal[
             "normal", "normal_elementwise", "posneg", "ones", "avg", "none"
         ] = "normal",
         position: Literal["relative", "absolute", "contextual", "none"] = "relative",
         normalize_queries: bool = True,
-        padding: int | None = None,
-        numerics: Literal["fast", "stable"] = "fast",
+        padding: int | tuple[int, ...] | None = None,
+        dilation: int | tuple[int, ...] = 1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(dim, heads, grid, stride, out_dim=out_dim)
-        if kernel_size < 1 or num_queries < 1:
-            raise ValueError(f"{kernel_size=} and {num_queries=} must be at least 1")
-        if padding is None and kernel_size % 2 == 0:
-            raise ValueError(f"{kernel_size=} must be odd, so that a window has a centre")
-        padding = (kernel_size - 1) // 2 if padding is None else padding
-        if not 0 <= padding < kernel_size:
-            raise ValueError(f"{padding=} must lie in [0, kernel_size), {kernel_size=}")
-        if numerics not in _FORMS:
-            raise ValueError(f"{numerics=} must be one of {', '.join(_FORMS)}")
+        if num_queries < 1:
+            raise ValueError(f"{num_queries=} must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{dropout=} must lie in [0, 1)")
+        self.window = Window.build(len(self.grid), kernel_size, stride, padding, dilation)
         self.kernel_size = kernel_size
         self.num_queries = num_queries
         self.attention_scale = attention_scale
         self.normalize_queries = normalize_queries
-        self.padding = padding
         self.position = position
-        self.numerics = numerics
+        self.dropout = dropout
 
-        width, offsets = self.out_dim, kernel_size ** len(self.grid)
+        width, offsets = self.out_dim, self.window.offsets
         sigma = math.sqrt(heads / width)
         self.query = nn.Parameter(torch.empty(num_queries, width))
         nn.init.trunc_normal_(self.query, std=sigma, a=-2 * sigma, b=2 * sigma)
@@ -157,40 +153,83 @@ class QnA(TokenMixer):
         elif mode != "none":
             raise ValueError(f"position={mode!r} must be relative, absolute, contextual or none")
 
-    def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
-        """Sum the windows in linear memory, the exponentials in float32 or better."""
-        query = scale_queries(self.query, self.heads, self.normalize_queries)
+    def forward(
+        self,
+        x: Float[Tensor, "batch *grid dim"],
+        key_padding_mask: Bool[Tensor, "batch *grid"] | None = None,
+    ) -> Float[Tensor, "batch *out out_dim"]:
+        """Sum the windows in linear memory, the exponentials in float32 or better.
+
+        Args:
+            x: Tokens.
+            key_padding_mask: True for tokens that no window shall see, as in
+                `torch.nn.MultiheadAttention`. A window without any other token gives 0.
+        """
+        return self._attend(x, self._queries(), key_padding_mask)
+
+    def _queries(self) -> Float[Tensor, "queries heads head_dim"]:
+        return scale_queries(self.query, self.heads, self.normalize_queries)
+
+    def _attend(
+        self,
+        x: Float[Tensor, "batch *grid dim"],
+        query: Float[Tensor, "*samples queries heads head_dim"],
+        ignored: Bool[Tensor, "batch *grid"] | None,
+    ) -> Float[Tensor, "batch *out out_dim"]:
         scores, values = project(x, query, self.key.weight, self.value.weight, self.value.bias)
-        precise = torch.promote_types(values.dtype, torch.float32)
+        if ignored is not None:
+            scores = scores.masked_fill(ignored[..., None, None], -math.inf)
         with torch.autocast(x.device.type, enabled=False):
             bias, scale = self._window_weights(query)
-            mixed = _FORMS[self.numerics](
-                scores.to(precise),
-                values.to(precise),
-                bias.to(precise),
-                scale.to(precise),
-                *self._windows,
-            )
-        out: Tensor = self.proj(mixed.flatten(-2).to(values.dtype))
-        return out
+            mixed = self._sum(scores, values, bias, scale)
+        return merge_heads(mixed, self.proj.weight, self.proj.bias)
 
-    def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
-        """Gather and mask every window, with materialised keys."""
-        query = scale_queries(self.query, self.heads, self.normalize_queries)
+    def reference(
+        self,
+        x: Float[Tensor, "batch *grid dim"],
+        key_padding_mask: Bool[Tensor, "batch *grid"] | None = None,
+    ) -> Float[Tensor, "batch *out out_dim"]:
+        """Gather and mask every window, with materialised keys; never drops."""
+        return self._attend_by_definition(x, self._queries(), key_padding_mask)
+
+    def _attend_by_definition(
+        self,
+        x: Float[Tensor, "batch *grid dim"],
+        query: Float[Tensor, "*samples queries heads head_dim"],
+        ignored: Bool[Tensor, "batch *grid"] | None,
+    ) -> Float[Tensor, "batch *out out_dim"]:
         bias, scale = self._window_weights(query)
         keys, values = (
             torch.unflatten(tokens, -1, (self.heads, -1)) for tokens in (self.key(x), self.value(x))
         )
-        mixed = qna_reference(keys, values, query, bias, scale, *self._windows)
+        query = query if query.ndim == 4 else query.unsqueeze(0)
+        mixed = self._sum_by_definition(keys, values, query, bias, scale, ignored)
         out: Tensor = self.proj(mixed.flatten(-2))
         return out
 
-    @property
-    def _windows(self) -> tuple[int, int, int]:
-        return self.kernel_size, self.stride, self.padding
+    def _sum(
+        self,
+        scores: Float[Tensor, "batch *grid queries heads"],
+        values: Float[Tensor, "batch *grid heads head_dim"],
+        bias: Float[Tensor, "offsets queries heads"],
+        scale: Float[Tensor, "#offsets queries heads"],
+    ) -> Float[Tensor, "batch *out heads head_dim"]:
+        dropout = self.dropout if self.training else 0.0
+        return attend(scores, values, bias, scale, self.window, stable=self.stable, dropout=dropout)
+
+    def _sum_by_definition(
+        self,
+        keys: Float[Tensor, "batch *grid heads head_dim"],
+        values: Float[Tensor, "batch *grid heads head_dim"],
+        query: Float[Tensor, "#batch queries heads head_dim"],
+        bias: Float[Tensor, "offsets queries heads"],
+        scale: Float[Tensor, "#offsets queries heads"],
+        ignored: Bool[Tensor, "batch *grid"] | None,
+    ) -> Float[Tensor, "batch *out heads head_dim"]:
+        return qna_reference(keys, values, query, bias, scale, self.window, ignored)
 
     def _window_weights(
-        self, query: Float[Tensor, "queries heads head_dim"]
+        self, query: Float[Tensor, "*samples queries heads head_dim"]
     ) -> tuple[Float[Tensor, "offsets queries heads"], Float[Tensor, "#offsets queries heads"]]:
         """Return bias and scale per offset of the window."""
         columns = (self.num_queries, self.heads)
@@ -203,25 +242,21 @@ class QnA(TokenMixer):
             bias = torch.einsum("lw,ohw->olh", query.flatten(1), self.position_map)
             bias = bias + self.position_constant.unsqueeze(1)
         else:
-            bias = query.new_zeros(self.kernel_size ** len(self.grid), *columns)
+            bias = query.new_zeros(self.window.offsets, *columns)
         return bias, torch.unflatten(self.scale, -1, columns)
 
     def out_grid(self, grid: Grid) -> Grid:
         """Return one token per window."""
-        return window_count(grid, *self._windows)
+        return self.window.count(grid)
 
     def uncounted_flops(self, grid: Grid) -> int:
-        """Return the products and sums of the stable form, which calls no counted kernel."""
-        if self.numerics == "fast":
-            return 0
-        offsets = math.prod(self.kernel_size for _ in grid)
+        """Return the products and sums over the windows, which are one operator of our own."""
         per_offset = self.num_queries * (self.out_dim + self.heads)
-        return 2 * math.prod(self.out_grid(grid)) * offsets * per_offset
+        return 2 * math.prod(self.window.count(grid)) * self.window.offsets * per_offset
 
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return scale * exp(bias) of every query's heads, the middle frame of video windows."""
-        query = scale_queries(self.query, self.heads, self.normalize_queries)
-        bias, scale = self._window_weights(query)
+        bias, scale = self._window_weights(self._queries())
         weights = (bias.exp() * scale).detach().flatten(1).t()
-        maps = torch.unflatten(weights, -1, [self.kernel_size] * len(self.grid))
-        return {"window": maps if maps.ndim == 3 else maps[:, self.kernel_size // 2]}
+        maps = torch.unflatten(weights, -1, self.window.size)
+        return {"window": maps if maps.ndim == 3 else maps[:, self.window.size[0] // 2]}
