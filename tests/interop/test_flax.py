@@ -1,8 +1,6 @@
 """Official QnA layers, networks and checkpoints give their stored outputs; bad ones are refused."""
 
 import json
-import zlib
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -19,9 +17,9 @@ from attnlab.interop.flax import (
 )
 from attnlab.interop.flax_arrays import qna_slots
 from attnlab.operators.qna import QnA
+from tests.interop.official import GOLDEN, nested, write_train_state
 from tests.operators.contract import assert_close
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LAYERS = sorted(path.stem for path in GOLDEN.glob("qna_layer_*.npz"))
 CHECKPOINT = GOLDEN / "qna_vit_mini.ckpt"
 
@@ -81,38 +79,10 @@ def test_mini_checkpoint_reproduces_its_logits(mini) -> None:
     assert_close(logits, torch.from_numpy(arrays["logits"]), 5e-6, "logits")
 
 
-def test_tiny_with_drawn_parameters_reproduces_its_logits() -> None:
-    arrays = np.load(GOLDEN / "qna_vit_tiny.npz")
-    meta = json.loads(str(arrays["meta"]))
-    params = {}
-    for name, shape in meta["shapes"].items():
-        rng = np.random.default_rng([meta["seed"], zlib.crc32(name.encode())])
-        drawn = rng.standard_normal(shape).astype(np.float32)
-        fan_in = np.float32(np.prod(shape[:-1]))
-        rules = {
-            "scale": 1 + np.float32(0.1) * drawn,
-            "bias": np.float32(0.1) * drawn,
-            "kernel": drawn / np.sqrt(fan_in),
-            "Wk": drawn / np.sqrt(fan_in),
-        }
-        params[name] = rules.get(name.rpartition("/")[2], np.float32(0.5) * drawn)
-    network = load_qna_vit("qna_vit_tiny", params, 1000)
-    with torch.no_grad():
-        logits = network(images_first(arrays["x"]))
-    assert_close(logits, torch.from_numpy(arrays["logits"]), 1e-5, "logits")
-
-
 def test_nested_parameters_and_other_image_sizes(mini) -> None:
     config, params = mini
-    nested: dict[str, Any] = {}
-    for name, array in params.items():
-        *parents, last = name.split("/")
-        level = nested
-        for parent in parents:
-            level = level.setdefault(parent, {})
-        level[last] = array
     images = torch.randn(2, 3, 37, 50, generator=torch.Generator().manual_seed(1))
-    logits = load_qna_vit(config, nested, 11)(images)
+    logits = load_qna_vit(config, nested(params), 11)(images)
     assert torch.equal(logits, load_qna_vit(config, params, 11)(images))
 
 
@@ -201,13 +171,14 @@ def test_arrays_missing_surplus_and_mis_shaped_are_named() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"classification_head_type": "qnav1"}, "classification_head_type='qnav1'"),
+        ({"classification_head_type": "qnav3"}, "classification_head_type='qnav3'"),
+        ({"classification_head_type": "qnav1"}, "missing arrays: .*Head_0/FusedKQnA_0/Wk"),
         ({"stem_type": "resnet"}, "stem_type='resnet'"),
         ({"layer_scale": 0.1}, "layer_scale=0.1"),
         ({"lsa_pos_embedding_type": "none"}, "lsa_pos_embedding_type='none'"),
         ({"qna_attention_dropout": 0.1}, "qna_attention_dropout=0.1"),
         ({"qna_heads": [2, 4]}, "qna_heads"),
-        ({"qna_receptive_field": [3, 4, 3, 3]}, "kernel_size=4"),
+        ({"qna_receptive_field": [3, 4, 3, 3]}, r"qna_receptive_field=\[3, 4, 3, 3\]"),
         ({"qna_attention_scale": "ones"}, "missing arrays: .*attn_scale_pos"),
         ({"lsa_layers": [0, 0, 2, 1]}, "missing arrays: LSAStage_2/MSA_Block_2"),
         ({"lsa_window": [7, 7, 3, 2]}, "LSAStage_2.*rpe_bias has shape"),
@@ -253,6 +224,7 @@ def test_truncated_train_state(tmp_path, kept) -> None:
         (msgpack.packb([1, 2]), "no map named params"),
         (msgpack.packb({"step": 3}), "no map named params"),
         (msgpack.packb({"params": {"a": {"b": 3}}}), "a/b is no array"),
+        (b"\x81\xa6params" + b"\x81\xa1a" * 2000 + b"\x80", "no Flax train state"),
         (msgpack.packb({"params": {"a": msgpack.ExtType(2, b"\x00")}}), "a is no array"),
         (msgpack.packb({"params": {"a": msgpack.ExtType(1, b"\x93")}}), "a is no array"),
         (
@@ -276,6 +248,16 @@ def test_wrong_train_state(tmp_path, content, message) -> None:
         read_train_state(path)
     assert "wrong.ckpt" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_average_of_the_parameters_is_read_by_its_name(tmp_path) -> None:
+    arrays = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    path = write_train_state(tmp_path / "averaged.ckpt", arrays, tree="ema_params")
+    read = read_train_state(path, "ema_params")
+    assert list(read) == ["a/b"]
+    np.testing.assert_array_equal(read["a/b"], arrays["a/b"])
+    with pytest.raises(ValueError, match="no map named params"):
+        read_train_state(path)
 
 
 def test_without_msgpack_the_way_to_install_it_is_named(monkeypatch) -> None:

@@ -121,6 +121,7 @@ def test_wrong_values_of_layer_options_are_named(name, value) -> None:
     ("name", "value"),
     [
         *(("qna_receptive_field", value) for value in (3, "3333", None, {0: 3}, [3, 3, 3, True])),
+        *(("qna_receptive_field", [3, 3, 3, last]) for last in (2, -1, 3.0)),
         *(("lsa_layers", value) for value in ([0, 0, 1.0, 1], [0, 0, -1, 1], np.ones((4, 4)))),
         ("qna_heads", [2, 4, 8, "16"]),
         ("qna_heads", [2, 4, 0, 16]),

@@ -16,31 +16,40 @@ from torch import Tensor, nn
 from attnlab.backbones.blocks import Block, drop_path_rates
 from attnlab.backbones.qna_vit import QnAViT
 from attnlab.interop.flax_arrays import fill, qna_slots, qna_vit_slots
+from attnlab.interop.flax_heads import (
+    HEADS,
+    OFFICIAL_HEADS,
+    head_factory,
+    named_head,
+    stored_classes,
+)
 from attnlab.interop.flax_options import (
     flag,
     integer,
+    odd,
     one_of,
     per_stage,
     plain,
     rate,
     read_options,
 )
-from attnlab.interop.flax_state import read_train_state
-from attnlab.models import qna_vit
+from attnlab.interop.flax_published import PUBLISHED, published_name
+from attnlab.interop.flax_state import flatten, read_train_state
 from attnlab.operators.baselines import WindowAttention
 from attnlab.operators.qna import QnA
 from attnlab.tasks.heads import PooledClassifier
 
-__all__ = ["BatchScaledPositions", "load_qna_layer", "load_qna_vit", "read_train_state"]
+__all__ = [
+    "BatchScaledPositions",
+    "load_qna_layer",
+    "load_qna_vit",
+    "published_name",
+    "read_train_state",
+]
 
 Config = str | np.ndarray | Mapping[str, Any]
+ImageSize = int | tuple[int, int]
 
-_PUBLISHED = {
-    "qna_vit_tiny": qna_vit.qna_vit_tiny,
-    "qna_vit_tiny_7x7": qna_vit.qna_vit_tiny_7x7,
-    "qna_vit_small": qna_vit.qna_vit_small,
-    "qna_vit_base": qna_vit.qna_vit_base,
-}
 _POSITIONS: dict[str, Literal["relative", "absolute", "none"]] = {
     "relative_pos": "relative",
     "absolute_pos": "absolute",
@@ -69,7 +78,7 @@ _LAYER = {
 _VIT_STAGES = {
     "qna_heads": per_stage(integer()),
     "qna_layers": per_stage(integer(0)),
-    "qna_receptive_field": per_stage(integer()),
+    "qna_receptive_field": per_stage(odd()),
     "qna_normalize_q": per_stage(flag()),
     "lsa_heads": per_stage(integer()),
     "lsa_layers": per_stage(integer(0)),
@@ -83,9 +92,9 @@ _VIT = _VIT_STAGES | {
     "qna_pos_embedding_type": one_of(*_POSITIONS),
     "drop_path": rate(0.0),
     "drop_path_downsample": flag(False),
+    "classification_head_type": one_of(*OFFICIAL_HEADS),
     # Only these values are supported; the official code itself ignores some of the others.
     "activation_fn": one_of("gelu"),
-    "classification_head_type": one_of("gap"),
     "layer_scale": one_of(None),
     "lsa_attention_dropout": one_of(0.0),
     "lsa_pos_embedding_type": one_of("relative_pos"),
@@ -166,7 +175,14 @@ def load_qna_layer(config: Config, params: Mapping[str, Any]) -> nn.Module:
     return BatchScaledPositions(layer) if layer.position == "absolute" else layer
 
 
-def load_qna_vit(config: Config, params: Mapping[str, Any], num_classes: int) -> nn.Module:
+def load_qna_vit(
+    config: Config,
+    params: Mapping[str, Any],
+    num_classes: int | None = None,
+    *,
+    image_size: ImageSize | None = None,
+    head: Literal["gap", "qna", "qna+mean"] | None = None,
+) -> nn.Module:
     """Return an official QnA-ViT, a module from images [B, 3, H, W] to logits.
 
     Args:
@@ -174,32 +190,48 @@ def load_qna_vit(config: Config, params: Mapping[str, Any], num_classes: int) ->
             JSON.
         params: Official parameter name (slash-joined or nested) to array, as `read_train_state`
             returns.
-        num_classes: Number of logits.
+        num_classes: Number of logits; as many as the arrays hold when None.
+        image_size: Side of the square images, or (height, width), in pixels, that the network is
+            to be built for. Tables of the arrays over other windows or maps are then resized, see
+            `resize_table`: those of local windows, which for a published name grow with the
+            images, and those of a QnA head, whose window is the map. When None every window is
+            the arrays' own, and another is an error.
+        head: Classification head; when None, what a configuration says, or ``gap`` for a name.
 
     Returns:
         A `PooledClassifier` in evaluation mode; with ``absolute_pos`` it is wrapped in
         `BatchScaledPositions`.
 
     Raises:
-        ValueError: The name or an option is unknown, missing or not supported, or an array is
-            missing, surplus or mis-shaped.
+        ValueError: The name or an option is unknown, missing or not supported, an array is
+            missing, surplus or mis-shaped, or a published name comes with the arrays of a QnA
+            head, which ``qna`` and ``qna+mean`` share, and no `head`.
     """
-    config = plain(config)
+    config, arrays = plain(config), flatten(params)
+    if head is not None and head not in HEADS:
+        raise ValueError(f"{head=} must be one of {', '.join(HEADS)}")
+    size: ImageSize = 224 if image_size is None else image_size
     if isinstance(config, str) and not config.lstrip().startswith("{"):
-        if config not in _PUBLISHED:
-            raise ValueError(f"{config=} must be one of {', '.join(_PUBLISHED)}, or a mapping")
-        backbone = _PUBLISHED[config]()
+        if config not in PUBLISHED:
+            raise ValueError(f"{config=} must be one of {', '.join(PUBLISHED)}, or a mapping")
+        build, head_heads = PUBLISHED[config]
+        backbone = build(image_size=size)
+        head = head or named_head(arrays)
     else:
-        backbone = _backbone(config)
-    classifier = PooledClassifier(backbone, num_classes)
-    fill(qna_vit_slots(classifier), params)
+        options = read_options(config, _VIT)
+        backbone = _backbone(options, size)
+        head = head or OFFICIAL_HEADS[options["classification_head_type"]]
+        head_heads = options["qna_heads"][-1]
+    pool = head_factory(head, head_heads, None if image_size else arrays)
+    classes = stored_classes(arrays) if num_classes is None else num_classes
+    classifier = PooledClassifier(backbone, classes, pool)
+    fill(qna_vit_slots(classifier), arrays, resize=image_size is not None)
     absolute = any("position_embedding" in name for name, _ in classifier.named_parameters())
     return (BatchScaledPositions(classifier) if absolute else classifier).eval()
 
 
-def _backbone(config: Config) -> QnAViT:
+def _backbone(options: Mapping[str, Any], image_size: ImageSize) -> QnAViT:
     """Return the network of an official configuration."""
-    options = read_options(config, _VIT)
     stages = options["n_stages"]
     staged = {name: options[name][:stages] for name in _VIT_STAGES}
     for name, values in staged.items():
@@ -219,6 +251,7 @@ def _backbone(config: Config) -> QnAViT:
             )
         ],
         [functools.partial(WindowAttention, window_size=size) for size in staged["lsa_window"]],
+        image_size=image_size,
         width=options["base_dim"],
         depths=staged["qna_layers"],
         heads=staged["qna_heads"],

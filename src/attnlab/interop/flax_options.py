@@ -39,6 +39,17 @@ def integer(least: int = 1, default: Any = REQUIRED) -> Option:
     return Option(f"an integer of at least {least}", read, default)
 
 
+def odd() -> Option:
+    """Return an option for odd integers: a window with a centre."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or operator.index(value) < 1 or operator.index(value) % 2 == 0:
+            raise ValueError
+        return operator.index(value)
+
+    return Option("an odd integer of at least 1", read)
+
+
 def rate(default: Any = REQUIRED) -> Option:
     """Return an option for numbers in [0, 1); bool is none."""
 

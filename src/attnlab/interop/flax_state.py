@@ -11,12 +11,14 @@ _ARRAY = 1  # Flax's msgpack extension type of an array: (shape, dtype name, byt
 _DTYPES = frozenset({"float16", "float32", "float64", "int32", "int64", "uint32", "bool"})
 
 
-def read_train_state(path: str | Path) -> dict[str, np.ndarray]:
+def read_train_state(path: str | Path, tree: str = "params") -> dict[str, np.ndarray]:
     """Return the parameters of a Flax train state, by their slash-joined names.
 
     Args:
-        path: File as `flax.training.checkpoints` writes it (msgpack), with a map `params`; step and
-            optimiser state are left out.
+        path: File as `flax.training.checkpoints` writes it (msgpack); step and optimiser state are
+            left out.
+        tree: Name of the map of parameters in it: ``params``, or that of an average of them, say
+            ``ema_params``, where a trainer has kept one.
 
     Returns:
         Parameter name, ``QnAStage_0/QnA_Block_1/FusedKQnA_0/Wk`` for example, to array.
@@ -35,11 +37,9 @@ def read_train_state(path: str | Path) -> dict[str, np.ndarray]:
         state = msgpack.unpackb(content)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is truncated or no Flax train state ({error})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("params"), dict):
-        raise ValueError(f"{path} is no Flax train state: it has no map named params")
-    return {
-        name: _decode(leaf, f"{path}: {name}") for name, leaf in flatten(state["params"]).items()
-    }
+    if not isinstance(state, dict) or not isinstance(state.get(tree), dict):
+        raise ValueError(f"{path} is no Flax train state: it has no map named {tree}")
+    return {name: _decode(leaf, f"{path}: {name}") for name, leaf in flatten(state[tree]).items()}
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from attnlab.backbones.base import Backbone
 from attnlab.optim.groups import parameter_groups
 from attnlab.optim.schedules import ScheduleFactory, WarmupCosine
-from attnlab.tasks.heads import PooledClassifier
+from attnlab.tasks.heads import MeanPool, PooledClassifier, PoolFactory
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 Batch = tuple[Tensor, Tensor]
@@ -35,9 +35,12 @@ class ClassificationTask(L.LightningModule):
         schedule: Builds the learning-rate schedule, stepped per optimiser step, from the
             optimiser and the run's length in steps, which comes from the trainer.
         label_smoothing: Probability mass spread over all classes in the training loss, in [0, 1).
+        pool: Builds what reduces the map to a vector, before the linear layer: `MeanPool`,
+            `QnAPool` or `QnAMeanPool` of `attnlab.tasks.heads`, or a class of your own.
 
     Raises:
-        ValueError: `label_smoothing` lies outside [0, 1), or `num_classes` is not positive.
+        ValueError: `label_smoothing` lies outside [0, 1), `num_classes` is not positive, or as the
+            pool says.
     """
 
     main_metric: ClassVar[str] = "top1"
@@ -50,11 +53,12 @@ class ClassificationTask(L.LightningModule):
         optimizer: OptimizerFactory = AdamW,
         schedule: ScheduleFactory = WarmupCosine,
         label_smoothing: float = 0.0,
+        pool: PoolFactory = MeanPool,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"{label_smoothing=} must lie in [0, 1)")
-        self.classifier = PooledClassifier(backbone, num_classes)
+        self.classifier = PooledClassifier(backbone, num_classes, pool)
         self.optimizer_factory = optimizer
         self.schedule_factory = schedule
         self.train_criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
