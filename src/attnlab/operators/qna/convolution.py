@@ -36,16 +36,23 @@ def shift_to_fit(
     A sample also does not fit if the move would round its scores by more than a few 1e-7. Scores
     of -inf count for nothing.
     """
-    high = scores.flatten(1, -3).amax(1)
-    low = scores.masked_fill(scores.isneginf(), math.inf).flatten(1, -3).amin(1)
-    empty = low.isposinf()
-    low, high = low.masked_fill(empty, 0.0), high.masked_fill(empty, 0.0)
+    exporting = torch.compiler.is_exporting()
+    largest = bias.abs().amax(0)
+    if not exporting and (scores.abs().flatten(1).amax(1) + largest.amax() <= _REACH).all():
+        shape = (scores.shape[0], *scores.shape[-2:])  # the usual case, seen faster
+        return scores.new_zeros(shape), scores.new_zeros(shape[0], dtype=torch.bool)
+    flat = scores.flatten(1, -3)
+    low, high = flat.aminmax(dim=1)
+    if exporting or low.isneginf().any():
+        low = flat.masked_fill(flat.isneginf(), math.inf).amin(1)
+        empty = low.isposinf()
+        low, high = low.masked_fill(empty, 0.0), high.masked_fill(empty, 0.0)
     farthest, nearest = torch.maximum(high, -low), torch.maximum(low, -high)
     still = farthest <= _REACH
     shift = ((low + high) / 2).masked_fill(still, 0.0)
     reach = torch.where(still, farthest, (high - low) / 2)
     rounded = ~still & (reach > nearest.clamp_min(_ROUNDING))
-    fits = (reach + bias.abs().amax(0) <= _REACH) & ~rounded
+    fits = (reach + largest <= _REACH) & ~rounded
     return shift, ~fits.flatten(1).all(1)
 
 
@@ -151,7 +158,7 @@ def backward(
     grad_values = grad_weighted[..., 0, :, :] * exps[..., :1, :]
     for query in range(1, queries):
         grad_values.addcmul_(grad_weighted[..., query, :, :], exps[..., query, None, :])
-    grad_scores = (grad_weighted * values.mT.unsqueeze(-3)).sum(-2)
+    grad_scores = grad_weighted.mul_(values.mT.unsqueeze(-3)).sum(-2)
     grad_scores.add_(grad_exps).mul_(exps)
 
     grad_above, grad_below = _split(grad_weight.flatten(1).t(), queries, heads)
@@ -192,9 +199,10 @@ def _kernel_gradient(grads: Tensor, maps: Tensor, padding: list[int], window: Wi
     images = max(1, _CHUNK // maps[0].numel())
     total = grads.new_zeros(channels, 1, *window.size)
     for grad, image in zip(torch.split(grads, images), torch.split(maps, images), strict=True):
-        folded = image.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1).unsqueeze(0)
+        if len(image) > 1:  # images side by side as channels, still channels last
+            image = image.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1).unsqueeze(0)
         correlated = F.conv2d(
-            folded,
+            image,
             grad.flatten(0, 1).unsqueeze(1),
             stride=window.dilation,
             padding=padding,

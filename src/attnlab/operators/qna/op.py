@@ -141,9 +141,14 @@ def _setup_context(
 ) -> None:
     *tensors, ctx.window, ctx.stable, ctx.dropout = inputs  # type: ignore[attr-defined]
     ctx.save_for_backward(*tensors, *output)  # type: ignore[arg-type]
+    ctx.set_materialize_grads(False)  # nothing flows back into what only serves the backward
 
 
-def _backward(ctx: FunctionCtx, grad_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: FunctionCtx, grad_out: Tensor | None, *_: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    if grad_out is None:
+        return (None,) * 8
     options = (ctx.window, ctx.stable, ctx.dropout)  # type: ignore[attr-defined]
     grads = qna_attend_backward(grad_out, *ctx.saved_tensors, *options)  # type: ignore[attr-defined]
     return *grads, None, None, None, None
