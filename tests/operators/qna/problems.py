@@ -14,6 +14,8 @@ GEOMETRIES = [
     ((7, 5), Window.build(2, 3)),
     ((5, 11), Window.build(2, 7, 2)),
     ((3, 5), Window.build(2, 13)),  # larger than the grid
+    ((5, 3), Window.build(2, (3, 12), dilation=(1, 2))),  # columns that are widened
+    ((5, 17), Window.build(2, (2, 10), padding=(0, 1))),
     ((7, 5), Window.build(2, 4, 3, 2)),
     ((11, 7), Window.build(2, 5, 2, 0)),
     ((5, 7), Window.build(2, 3, padding=2)),  # outer windows hold one token only

@@ -10,7 +10,6 @@ per query and head, run over contiguous memory.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from attnlab.operators.qna.window import Window
 _REACH = 60.0  # |score| + |bias|: sums of exp(+-60) stay inside float32
 _ROUNDING = 16.0  # a difference of scores up to here is rounded by less than 5e-7
 _DIRECT_OFFSETS = 16  # up to there oneDNN's own weight gradient is faster
+_SLOW_COLUMNS = range(10, 14)  # oneDNN's kernel is up to twice as fast on 14 or 15, the rest zero
 _CHUNK = 2**18  # elements in one convolution of `_kernel_gradient`: 1 MiB in float32
 
 
@@ -97,14 +97,14 @@ def _padded(maps: Tensor, window: Window) -> tuple[Tensor, list[int]]:
     return F.pad(maps, window.pads(0)), [0] * len(window.size)
 
 
-def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window: Window) -> Sums:
-    """Return the window sums of ``scores - shift``."""
-    scores, values, bias, scale = inputs
-    queries, heads = scores.shape[-2:]
-    exps = _exponentials(scores, shift)
-    weight = _kernel(*_offset_weights(bias, scale), values.shape[-1], window)
-    maps, padding = _padded(_weighted(exps, values).movedim(-1, 1), window)
-    sums = _convolve(len(window.size))(
+def _correlate(maps: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """Convolve ``[batch, channels, *grid]`` with one kernel per channel."""
+    extra = (_SLOW_COLUMNS.stop + 1 - window.size[-1]) // 2
+    if window.size[-1] in _SLOW_COLUMNS and len(window.size) == 2:
+        window, weight = window.widened(extra), F.pad(weight, (extra, extra))
+    maps, padding = _padded(maps, window)
+    convolve = F.conv2d if len(window.size) == 2 else F.conv3d
+    out: Tensor = convolve(
         maps,
         weight,
         stride=window.stride,
@@ -112,6 +112,16 @@ def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window:
         dilation=window.dilation,
         groups=len(weight),
     )
+    return out
+
+
+def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window: Window) -> Sums:
+    """Return the window sums of ``scores - shift``."""
+    scores, values, bias, scale = inputs
+    queries, heads = scores.shape[-2:]
+    exps = _exponentials(scores, shift)
+    weight = _kernel(*_offset_weights(bias, scale), values.shape[-1], window)
+    sums = _correlate(_weighted(exps, values).movedim(-1, 1), weight, window)
     numerator, denominator = _split(sums.movedim(1, -1), queries, heads)
     inverse = denominator.reciprocal()
     inverse = inverse.masked_fill(inverse.isinf(), 0.0)  # no token in the window
@@ -127,10 +137,6 @@ def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window:
 def _exponentials(scores: Tensor, shift: Tensor) -> Tensor:
     axes = [1] * (scores.ndim - 3)
     return (scores - shift.view(len(shift), *axes, *shift.shape[1:])).exp_()
-
-
-def _convolve(rank: int) -> Callable[..., Tensor]:
-    return F.conv2d if rank == 2 else F.conv3d
 
 
 def backward(
@@ -174,14 +180,17 @@ def _convolution_backward(
     grads: Tensor, maps: Tensor, weight: Tensor, window: Window
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of a depth-wise convolution's input and weight."""
-    direct = window.offsets <= _DIRECT_OFFSETS or len(window.size) == 3
-    padded, padding = _padded(maps, window)
     rank, channels = len(window.size), len(weight)
+    direct = window.offsets <= _DIRECT_OFFSETS or rank == 3
+    unit = set(window.stride) == {1}
+    padded, padding = _padded(maps, window)
     grad_maps, grad_weight, _ = torch.ops.aten.convolution_backward(
         grads, padded, weight, None, window.stride, padding, window.dilation,
-        False, [0] * rank, channels, [True, direct, False],
+        False, [0] * rank, channels, [not unit, direct, False],
     )  # fmt: skip
-    if padded is not maps:
+    if unit:
+        grad_maps = _correlate(grads, weight.flip(*range(2, 2 + rank)), window.transposed)
+    elif padded is not maps:
         grad_maps = window.crop(grad_maps.movedim(1, -1), tuple(maps.shape[2:])).movedim(-1, 1)
     if not direct:
         grad_weight = _kernel_gradient(grads, padded, padding, window)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -83,6 +83,24 @@ class Window:
         """All numbers: sizes, strides, padding before, padding after, dilations."""
         before, after = zip(*self.padding, strict=True)
         return [*self.size, *self.stride, *before, *after, *self.dilation]
+
+    @property
+    def transposed(self) -> "Window":
+        """The windows, of unit stride, of the windows that see a token: entries in reverse."""
+        reach = [step * (size - 1) for step, size in zip(self.dilation, self.size, strict=True)]
+        sides = zip(reach, self.padding, strict=True)
+        padding = tuple((total - before, total - after) for total, (before, after) in sides)
+        return replace(self, padding=padding)
+
+    def widened(self, extra: int) -> "Window":
+        """Return the windows with `extra` more entries on both sides of the last axis."""
+        *rest, (before, after) = self.padding
+        room = extra * self.dilation[-1]
+        return replace(
+            self,
+            size=(*self.size[:-1], self.size[-1] + 2 * extra),
+            padding=(*rest, (before + room, after + room)),
+        )
 
     @property
     def offsets(self) -> int:
