@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnlab.operators.qna import convolution
+from attnlab.operators.qna import convolution, depthwise
 from attnlab.operators.qna.functional import (
     attend,
     attend_by_convolution,
@@ -53,7 +53,8 @@ def test_one_scale_for_all_offsets(form) -> None:
 
 def test_kernel_gradient_of_images_that_share_a_convolution(monkeypatch) -> None:
     window = Window.build(2, 5, 2)
-    monkeypatch.setattr(convolution, "_CHUNK", 3 * 7 * 11 * 18)  # three of eight images at a time
+    monkeypatch.setattr(convolution, "_CHUNK", 5 * 7 * 11 * 18)  # five and three images
+    monkeypatch.setattr(depthwise, "_CHUNK", 2 * 7 * 11 * 18)  # two, two, one
     found = errors(attend, window_problem((7, 11), window, batch=8), window)
     assert max(found.values()) <= 1e-12, found
 

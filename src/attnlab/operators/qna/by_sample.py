@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attnlab.operators.qna import convolution, offsets
-from attnlab.operators.qna.sums import Inputs, Sums, row_products
+from attnlab.operators.qna.sums import Inputs, Sums
 from attnlab.operators.qna.window import Window
 
 
@@ -35,21 +35,16 @@ def backward(
     stable: bool,
 ) -> Inputs:
     """Return the gradients of the inputs."""
-    products = row_products(grad_out, sums)
     shift, wide = convolution.shift_to_fit(inputs.scores, inputs.bias)
     if not stable and not wide.any():
-        return convolution.backward(grad_out, inputs, shift, sums, products, window)
+        return convolution.backward(grad_out, inputs, shift, sums, window)
     wide |= stable
     tame = inputs._replace(scores=_without(inputs.scores, wide))
-    tame_grad, tame_products = _without(grad_out, wide), _without(products, wide)
-    shift = _without(shift, wide)
-    grads = convolution.backward(tame_grad, tame, shift, sums, tame_products, window)
+    tame_grad, shift = _without(grad_out, wide), _without(shift, wide)
+    grads = convolution.backward(tame_grad, tame, shift, sums, window)
 
     chosen, grad_out = _chosen(inputs, wide), grad_out[wide].double()
-    exact_sums = offsets.forward(chosen, window)
-    exact = offsets.backward(
-        grad_out, chosen, exact_sums, row_products(grad_out, exact_sums), window
-    )
+    exact = offsets.backward(grad_out, chosen, offsets.forward(chosen, window), window)
     exact = exact.to(grads.scores.dtype)
     grads.scores[wide], grads.values[wide] = exact.scores, exact.values
     return grads._replace(bias=grads.bias + exact.bias, scale=grads.scale + exact.scale)

@@ -10,20 +10,19 @@ per query and head, run over contiguous memory.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.operators.qna.sums import Inputs, Sums
+from attnlab.operators.qna.depthwise import correlate, correlate_backward
+from attnlab.operators.qna.sums import Inputs, Sums, row_products
 from attnlab.operators.qna.window import Window
 
 _REACH = 60.0  # |score| + |bias|: sums of exp(+-60) stay inside float32
 _ROUNDING = 16.0  # a difference of scores up to here is rounded by less than 5e-7
-_DIRECT_OFFSETS = 16  # up to there oneDNN's own weight gradient is faster
-_SLOW_COLUMNS = range(10, 14)  # oneDNN's kernel is up to twice as fast on 14 or 15, the rest zero
-_CHUNK = 2**18  # elements in one convolution of `_kernel_gradient`: 1 MiB in float32
+_CHUNK = 2**19  # elements convolved at once: 2 MiB, which stay in the cache and in the heap
 
 
 def shift_to_fit(
@@ -90,48 +89,30 @@ def _weighted(exps: Tensor, values: Tensor) -> Tensor:
     return channels
 
 
-def _padded(maps: Tensor, window: Window) -> tuple[Tensor, list[int]]:
-    """Pad uneven sides, and return what the convolution itself pads on both sides of an axis."""
-    if all(before == after for before, after in window.padding):
-        return maps, [before for before, _ in window.padding]
-    return F.pad(maps, window.pads(0)), [0] * len(window.size)
-
-
-def _correlate(maps: Tensor, weight: Tensor, window: Window) -> Tensor:
-    """Convolve ``[batch, channels, *grid]`` with one kernel per channel."""
-    extra = (_SLOW_COLUMNS.stop + 1 - window.size[-1]) // 2
-    if window.size[-1] in _SLOW_COLUMNS and len(window.size) == 2:
-        window, weight = window.widened(extra), F.pad(weight, (extra, extra))
-    maps, padding = _padded(maps, window)
-    convolve = F.conv2d if len(window.size) == 2 else F.conv3d
-    out: Tensor = convolve(
-        maps,
-        weight,
-        stride=window.stride,
-        padding=padding,
-        dilation=window.dilation,
-        groups=len(weight),
-    )
-    return out
+def _pieces(channels: int, inputs: Inputs) -> Iterator[slice]:
+    """Yield the samples that are convolved at once."""
+    batch = inputs.scores.shape[0]
+    step = max(1, _CHUNK // (channels * math.prod(inputs.scores.shape[1:-2])))
+    return (slice(start, start + step) for start in range(0, batch, step))
 
 
 def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window: Window) -> Sums:
     """Return the window sums of ``scores - shift``."""
     scores, values, bias, scale = inputs
-    queries, heads = scores.shape[-2:]
-    exps = _exponentials(scores, shift)
-    weight = _kernel(*_offset_weights(bias, scale), values.shape[-1], window)
-    sums = _correlate(_weighted(exps, values).movedim(-1, 1), weight, window)
-    numerator, denominator = _split(sums.movedim(1, -1), queries, heads)
-    inverse = denominator.reciprocal()
-    inverse = inverse.masked_fill(inverse.isinf(), 0.0)  # no token in the window
-    tokens, (head_dim, _) = numerator.shape[1:-3], numerator.shape[-2:]
-    partials = values.new_empty(len(values), queries - 1, *tokens, head_dim, heads)
-    last = numerator[..., -1, :, :] * inverse[..., -1:, :]
-    for query, partial in enumerate(partials.unbind(1)):
-        torch.mul(numerator[..., query, :, :], inverse[..., query, None, :], out=partial)
-        last += partial
-    return Sums(last.mT, inverse, partials.mT)
+    (batch, *grid, queries, heads), head_dim = scores.shape, values.shape[-1]
+    count = window.count(tuple(grid))
+    sums = Sums(
+        values.new_empty(batch, *count, head_dim, heads).mT,
+        values.new_empty(batch, *count, queries, heads),
+        values.new_empty(batch, queries - 1, *count, head_dim, heads).mT,
+    )
+    weight = _kernel(*_offset_weights(bias, scale), head_dim, window)
+    for piece in _pieces(len(weight), inputs):
+        exps = _exponentials(scores[piece], shift[piece])
+        maps = _weighted(exps, values[piece]).movedim(-1, 1)
+        found = _split(correlate(maps, weight, window).movedim(1, -1), queries, heads)
+        _divide(*found, Sums(*(tensor[piece] for tensor in sums)))
+    return sums
 
 
 def _exponentials(scores: Tensor, shift: Tensor) -> Tensor:
@@ -139,33 +120,40 @@ def _exponentials(scores: Tensor, shift: Tensor) -> Tensor:
     return (scores - shift.view(len(shift), *axes, *shift.shape[1:])).exp_()
 
 
+def _divide(numerator: Tensor, denominator: Tensor, into: Sums) -> None:
+    inverse, out = torch.reciprocal(denominator, out=into.inverse), into.out.mT
+    inverse.masked_fill_(inverse.isinf(), 0.0)  # no token in the window
+    torch.mul(numerator[..., -1, :, :], inverse[..., -1:, :], out=out)
+    for query, partial in enumerate(into.partials.mT.unbind(1)):
+        torch.mul(numerator[..., query, :, :], inverse[..., query, None, :], out=partial)
+        out += partial
+
+
 def backward(
     grad_out: Float[Tensor, "batch *out heads head_dim"],
     inputs: Inputs,
     shift: Float[Tensor, "batch queries heads"],
     sums: Sums,
-    products: Float[Tensor, "batch *out queries heads"],
     window: Window,
 ) -> Inputs:
-    """Return the gradients of the inputs; `products` as `row_products`."""
+    """Return the gradients of the inputs."""
     scores, values, bias, scale = inputs
     queries, heads = scores.shape[-2:]
     below, above = _offset_weights(bias, scale)
     weight = _kernel(below, above, values.shape[-1], window)
-    exps = _exponentials(scores, shift)
-    maps = _weighted(exps, values)
-    grads = _weighted(sums.inverse, grad_out)
-    _split(grads, queries, heads)[1].mul_(products).neg_()
-
-    grad_maps, grad_weight = _convolution_backward(
-        grads.movedim(-1, 1), maps.movedim(-1, 1), weight, window
-    )
-    grad_weighted, grad_exps = _split(grad_maps.movedim(1, -1), queries, heads)
-    grad_values = grad_weighted[..., 0, :, :] * exps[..., :1, :]
-    for query in range(1, queries):
-        grad_values.addcmul_(grad_weighted[..., query, :, :], exps[..., query, None, :])
-    grad_scores = grad_weighted.mul_(values.mT.unsqueeze(-3)).sum(-2)
-    grad_scores.add_(grad_exps).mul_(exps)
+    grad_weight = torch.zeros_like(weight)
+    grad_scores, grad_values = torch.empty_like(scores), torch.empty_like(values)
+    for piece in _pieces(len(weight), inputs):
+        exps, value = _exponentials(scores[piece], shift[piece]), values[piece]
+        part = Sums(*(tensor[piece] for tensor in sums))
+        grads = _weighted(part.inverse, grad_out[piece])
+        _split(grads, queries, heads)[1].mul_(row_products(grad_out[piece], part)).neg_()
+        grad_maps, grad_kernel = correlate_backward(
+            grads.movedim(-1, 1), _weighted(exps, value).movedim(-1, 1), weight, window
+        )
+        grad_weight += grad_kernel
+        found = _split(grad_maps.movedim(1, -1), queries, heads)
+        _multiply(*found, exps, value, grad_scores[piece], grad_values[piece])
 
     grad_above, grad_below = _split(grad_weight.flatten(1).t(), queries, heads)
     grad_above = grad_above.sum(2)
@@ -173,51 +161,16 @@ def backward(
     grad_scale = grad_above * below
     if scale.shape[0] == 1:
         grad_scale = grad_scale.sum(0, keepdim=True)
-    return Inputs(grad_scores, grad_values.mT, grad_bias, grad_scale)
+    return Inputs(grad_scores, grad_values, grad_bias, grad_scale)
 
 
-def _convolution_backward(
-    grads: Tensor, maps: Tensor, weight: Tensor, window: Window
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of a depth-wise convolution's input and weight."""
-    rank, channels = len(window.size), len(weight)
-    direct = window.offsets <= _DIRECT_OFFSETS or rank == 3
-    unit = set(window.stride) == {1}
-    padded, padding = _padded(maps, window)
-    grad_maps, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grads, padded, weight, None, window.stride, padding, window.dilation,
-        False, [0] * rank, channels, [not unit, direct, False],
-    )  # fmt: skip
-    if unit:
-        grad_maps = _correlate(grads, weight.flip(*range(2, 2 + rank)), window.transposed)
-    elif padded is not maps:
-        grad_maps = window.crop(grad_maps.movedim(1, -1), tuple(maps.shape[2:])).movedim(-1, 1)
-    if not direct:
-        grad_weight = _kernel_gradient(grads, padded, padding, window)
-    return grad_maps, grad_weight
-
-
-def _kernel_gradient(grads: Tensor, maps: Tensor, padding: list[int], window: Window) -> Tensor:
-    """Return the weight gradient of a depth-wise convolution, itself as a convolution.
-
-    The weight of offset u has the gradient ``sum_i grads[i] maps[i * stride + u * dilation]``: the
-    maps convolved with a kernel as large as the gradient's map. oneDNN's forward kernel does that
-    3 to 4 times faster than its weight gradient.
-    """
-    channels = grads.shape[1]
-    images = max(1, _CHUNK // maps[0].numel())
-    total = grads.new_zeros(channels, 1, *window.size)
-    for grad, image in zip(torch.split(grads, images), torch.split(maps, images), strict=True):
-        if len(image) > 1:  # images side by side as channels, still channels last
-            image = image.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1).unsqueeze(0)
-        correlated = F.conv2d(
-            image,
-            grad.flatten(0, 1).unsqueeze(1),
-            stride=window.dilation,
-            padding=padding,
-            dilation=window.stride,
-            groups=grad.shape[0] * channels,
-        )
-        correlated = correlated[..., : window.size[0], : window.size[1]]
-        total += correlated.view(len(grad), channels, 1, *window.size).sum(0)
-    return total
+def _multiply(
+    weighted: Tensor, unweighted: Tensor, exps: Tensor, values: Tensor, scores: Tensor, into: Tensor
+) -> None:
+    """Write the gradients of scores and values, from those of ``exps * values`` and ``exps``."""
+    into = into.mT
+    torch.mul(weighted[..., 0, :, :], exps[..., :1, :], out=into)
+    for query in range(1, exps.shape[-2]):
+        into.addcmul_(weighted[..., query, :, :], exps[..., query, None, :])
+    torch.sum(weighted.mul_(values.mT.unsqueeze(-3)), -2, out=scores)
+    scores.add_(unweighted).mul_(exps)

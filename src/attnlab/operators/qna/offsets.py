@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlab.operators.qna.sums import Inputs, Sums
+from attnlab.operators.qna.sums import Inputs, Sums, row_products
 from attnlab.operators.qna.window import Window
 
 
@@ -81,17 +81,14 @@ def backward(
     grad_out: Float[Tensor, "batch *out heads head_dim"],
     inputs: Inputs,
     sums: Sums,
-    products: Float[Tensor, "batch *out queries heads"],
     window: Window,
     dropout: float = 0.0,
     seed: Tensor | None = None,
 ) -> Inputs:
-    """Return the gradients of the inputs.
-
-    `products` are the gradient's products with each query's term, summed over channels.
-    """
+    """Return the gradients of the inputs."""
     scores, values, bias, scale = inputs
     grid = tuple(scores.shape[1:-2])
+    products = row_products(grad_out, sums)
     padded, peak = _peak(scores, bias, window)
     padded_values = F.pad(values, window.pads(2))
     grad_scores, grad_values = torch.zeros_like(padded), torch.zeros_like(padded_values)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from attnlab.operators.qna import by_sample, offsets
-from attnlab.operators.qna.sums import Inputs, Sums, precision, row_products
+from attnlab.operators.qna.sums import Inputs, Sums, precision
 from attnlab.operators.qna.window import Window
 
 
@@ -70,8 +70,7 @@ def qna_attend_backward(
         inputs, grad_out = given.to(precision(values)), grad_out.to(precision(values))
         sums = Sums(out.to(grad_out.dtype), inverse, partials.to(grad_out.dtype))
         if dropout or scores.device.type != "cpu":
-            products = row_products(grad_out, sums)
-            grads = offsets.backward(grad_out, inputs, sums, products, geometry, dropout, seed)
+            grads = offsets.backward(grad_out, inputs, sums, geometry, dropout, seed)
         else:
             grads = by_sample.backward(grad_out, inputs, sums, geometry, stable)
     typed = [grad.to(tensor.dtype) for grad, tensor in zip(grads, given, strict=True)]
