@@ -142,7 +142,7 @@ def backward(
     below, above = _offset_weights(bias, scale)
     weight = _kernel(below, above, values.shape[-1], window)
     grad_weight = torch.zeros_like(weight)
-    grad_scores, grad_values = torch.empty_like(scores), torch.empty_like(values)
+    grad_scores, grad_values = torch.empty_like(scores), torch.empty_like(values.mT).mT
     for piece in _pieces(len(weight), inputs):
         exps, value = _exponentials(scores[piece], shift[piece]), values[piece]
         part = Sums(*(tensor[piece] for tensor in sums))
@@ -165,12 +165,17 @@ def backward(
 
 
 def _multiply(
-    weighted: Tensor, unweighted: Tensor, exps: Tensor, values: Tensor, scores: Tensor, into: Tensor
+    grad_weighted: Tensor,
+    grad_exps: Tensor,
+    exps: Tensor,
+    values: Tensor,
+    to_scores: Tensor,
+    to_values: Tensor,
 ) -> None:
     """Write the gradients of scores and values, from those of ``exps * values`` and ``exps``."""
-    into = into.mT
-    torch.mul(weighted[..., 0, :, :], exps[..., :1, :], out=into)
+    to_values = to_values.mT
+    torch.mul(grad_weighted[..., 0, :, :], exps[..., :1, :], out=to_values)
     for query in range(1, exps.shape[-2]):
-        into.addcmul_(weighted[..., query, :, :], exps[..., query, None, :])
-    torch.sum(weighted.mul_(values.mT.unsqueeze(-3)), -2, out=scores)
-    scores.add_(unweighted).mul_(exps)
+        to_values.addcmul_(grad_weighted[..., query, :, :], exps[..., query, None, :])
+    torch.sum(grad_weighted.mul_(values.mT.unsqueeze(-3)), -2, out=to_scores)
+    to_scores.add_(grad_exps).mul_(exps)
