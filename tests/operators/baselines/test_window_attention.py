@@ -59,7 +59,6 @@ def test_exports_for_any_batch_with_whole_and_cut_windows() -> None:
     mixer = build(make, (7, 5)).float()
     x = tokens((7, 5)).float()
     exported = torch.export.export(mixer, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    assert "scaled_dot_product" in exported.graph_module.code
     more = tokens((7, 5), batch=5).float()
     assert_close(exported.module()(more), mixer(more), 2e-6, "exported")
 

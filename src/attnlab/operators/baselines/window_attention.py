@@ -162,8 +162,10 @@ class WindowAttention(TokenMixer):
         window = tuple(min(self.window_size, size) for size in grid)
         inside = token_coordinates(window, x.device)
         bias = self.bias_table.t()[:, bias_rows(inside, inside, self.window_size)]
-        # A graph of many heads' small products would be slow to compile and no faster.
-        fused = x.is_cuda or torch.compiler.is_compiling()
+        # A graph of many heads' small products would be slow to compile and no faster; but what
+        # torch.onnx makes of fused attention does not fit the view that follows it.
+        compiling = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        fused = x.is_cuda or compiling
         attend = attend_fused if fused else attend_by_head
         return attend(self.qkv(window_partition(x, window)), bias, window, grid)
 
