@@ -15,7 +15,7 @@ import torch
 from attnlab.ablation.errors import UserError
 
 NATTEN = "natten==0.21.7"
-NEEDED = ("jaxtyping", "matplotlib", "numpy", "scipy", "rich", "PyYAML", "setuptools", "wheel")
+NEEDED = ("jaxtyping", "matplotlib", "numpy", "setuptools", "wheel")
 """What the benchmark imports, and what building NATTEN takes."""
 
 Runner = Callable[[Sequence[str]], int]
