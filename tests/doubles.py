@@ -22,19 +22,28 @@ class TinyBackbone(Backbone):
 
 
 class NoiseData(L.LightningDataModule):
-    """Random 8x8 images; a label is what the first pixel says, so it can be learnt."""
+    """Random 8x8 images; a label is what the first pixel says, so it can be learnt.
 
-    input_shape = (1, 8, 8)
+    `count` is the number of test images.
+    """
 
-    def __init__(self, batch_size: int = 16, num_classes: int = 7) -> None:
+    def __init__(
+        self,
+        batch_size: int = 16,
+        num_classes: int = 7,
+        channels: int = 1,
+        side: int = 8,
+        count: int = 23,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"{batch_size=} must be at least 1")
-        self.batch_size = batch_size
+        self.batch_size, self.count = batch_size, count
+        self.input_shape = (channels, side, side)
         self.num_classes = num_classes
 
     def _loader(self, count: int, seed: int, shuffle: bool = False) -> DataLoader:
-        images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        images = torch.rand(count, *self.input_shape, generator=torch.Generator().manual_seed(seed))
         labels = (images[:, 0, 0, 0] * self.num_classes).long()
         data = TensorDataset(images, labels)
         return DataLoader(data, batch_size=self.batch_size, shuffle=shuffle)
@@ -46,6 +55,6 @@ class NoiseData(L.LightningDataModule):
         return self._loader(24, seed=2)
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(23, seed=3)
+        return self._loader(self.count, seed=3)
 
     predict_dataloader = test_dataloader

@@ -1,4 +1,4 @@
-"""The command line: ``attnlab fit | validate | test | predict --config FILE``."""
+"""The command line: ``attnlab fit | validate | test | predict --config FILE | import-qna``."""
 
 import datetime
 import logging
@@ -19,8 +19,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from attnlab.callbacks.figures import LearntMaps
 from attnlab.callbacks.performance import Performance
 from attnlab.callbacks.record import RunRecord
+from attnlab.interop.import_qna import main as import_qna
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
+EPILOG = "import-qna: official QnA weights as a checkpoint; see `attnlab import-qna --help`."
 
 
 class UsageError(Exception):
@@ -215,6 +217,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     _quieten()
     arguments = sys.argv[1:] if args is None else list(args)
+    if arguments[:1] == ["import-qna"]:
+        return import_qna(arguments[1:])
     wanted = [name for name in arguments[:1] if name in SUBCOMMANDS] or SUBCOMMANDS
 
     class CLI(AttnlabCLI):
@@ -233,7 +237,8 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_class=Parser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
-            parser_kwargs={"exit_on_error": False, **dict.fromkeys(wanted, parser)},
+            parser_kwargs={"epilog": EPILOG, "exit_on_error": False}
+            | dict.fromkeys(wanted, parser),
         )
     except ArgumentError as error:
         failure = one_line(str(error))

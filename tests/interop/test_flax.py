@@ -79,6 +79,21 @@ def test_mini_checkpoint_reproduces_its_logits(mini) -> None:
     assert_close(logits, torch.from_numpy(arrays["logits"]), 5e-6, "logits")
 
 
+@pytest.mark.parametrize("scale", ["normal", "posneg", "avg"])
+def test_loading_fills_every_parameter_and_draws_no_random_number(mini, scale) -> None:
+    config, params = mini
+    if scale != "normal":
+        params = {name: a for name, a in params.items() if "attn_scale" not in name}
+    state = torch.get_rng_state()
+    network = load_qna_vit(config | {"qna_attention_scale": scale}, params, 11)
+    assert torch.equal(torch.get_rng_state(), state)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == sum(array.size for array in params.values())
+    constants = {"posneg": {1.0, -1.0}, "avg": {0.5}, "normal": set()}
+    buffers = [m.scale for m in network.modules() if isinstance(m, QnA) and scale != "normal"]
+    assert {value for buffer in buffers for value in buffer.flatten().tolist()} == constants[scale]
+
+
 def test_nested_parameters_and_other_image_sizes(mini) -> None:
     config, params = mini
     images = torch.randn(2, 3, 37, 50, generator=torch.Generator().manual_seed(1))

@@ -6,7 +6,7 @@ import torch
 
 from attnlab.interop.flax import load_qna_vit, published_name
 from attnlab.interop.flax_published import PUBLISHED
-from tests.interop.official import network_case
+from tests.interop.official import nested, network_case
 from tests.operators.contract import assert_close
 
 
@@ -14,24 +14,30 @@ from tests.operators.contract import assert_close
 def test_published_network_reproduces_its_logits_and_is_recognised(name) -> None:
     meta, params, x, logits = network_case(name)
     assert meta["num_classes"] == 1000
-    assert published_name(params) == name
+    assert published_name(nested(params)) == name
     network = load_qna_vit(name, params)
     with torch.no_grad():
         out = network(torch.from_numpy(x).movedim(-1, 1))
     assert_close(out, torch.from_numpy(logits), 1e-5, "logits")
 
 
-def test_a_network_is_recognised_in_spite_of_classes_heads_and_lost_arrays() -> None:
-    _, params, _, _ = network_case("qna_vit_tiny")
-    kept = {name: array for name, array in params.items() if "head_logits" not in name}
-    kept |= {f"ClassificationHead_0/FusedKQnA_0/{name}": np.zeros(3) for name in ("query", "Wk")}
-    del kept["StemBlock_0/conv_1x1/kernel"]
-    assert published_name(kept) == "qna_vit_tiny"
+STEM = "StemBlock_0/conv_1x1/kernel"
+TABLE = "QnAStage_0/QnA_Block_1/FusedKQnA_0/rpe_bias"
 
 
-def test_arrays_of_another_network_are_refused() -> None:
-    with pytest.raises(ValueError, match="none of the 2 arrays is one of qna_vit_tiny, "):
-        published_name({"conv": {"kernel": np.zeros((3, 3)), "bias": np.zeros(3)}})
+@pytest.mark.parametrize("lost", [STEM, TABLE])
+def test_what_tells_networks_apart_must_be_there(lost) -> None:
+    arrays = {STEM: np.zeros((4, 4, 3, 64)), TABLE: np.zeros((9, 16))}
+    for wrong in ({}, {lost: np.float32(3)}):
+        kept = {name: array for name, array in arrays.items() if name != lost}
+        with pytest.raises(ValueError, match=f"missing arrays: {lost}, by which"):
+            published_name(kept | wrong)
+
+
+def test_other_networks_are_refused() -> None:
+    _, params, _, _ = network_case("qna_vit_mini_qnav1")
+    with pytest.raises(ValueError, match="width=16, window=3 and local_blocks=1 are those of no"):
+        published_name(params)
 
 
 def test_classes_are_counted_in_the_arrays() -> None:

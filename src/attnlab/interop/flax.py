@@ -6,7 +6,7 @@ convolution kernels as (height, width, in, out) and images channels last.
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,25 +16,19 @@ from torch import Tensor, nn
 from attnlab.backbones.blocks import Block, drop_path_rates
 from attnlab.backbones.qna_vit import QnAViT
 from attnlab.interop.flax_arrays import fill, qna_slots, qna_vit_slots
+from attnlab.interop.flax_config import LAYER, POSITIONS, VIT, VIT_STAGES
 from attnlab.interop.flax_heads import (
     HEADS,
     OFFICIAL_HEADS,
+    Head,
     head_factory,
     named_head,
     stored_classes,
 )
-from attnlab.interop.flax_options import (
-    flag,
-    integer,
-    odd,
-    one_of,
-    per_stage,
-    plain,
-    rate,
-    read_options,
-)
+from attnlab.interop.flax_options import plain, read_options
 from attnlab.interop.flax_published import PUBLISHED, published_name
 from attnlab.interop.flax_state import flatten, read_train_state
+from attnlab.interop.no_init import NoRandomInit
 from attnlab.operators.baselines import WindowAttention
 from attnlab.operators.qna import QnA
 from attnlab.tasks.heads import PooledClassifier
@@ -49,63 +43,6 @@ __all__ = [
 
 Config = str | np.ndarray | Mapping[str, Any]
 ImageSize = int | tuple[int, int]
-
-_POSITIONS: dict[str, Literal["relative", "absolute", "none"]] = {
-    "relative_pos": "relative",
-    "absolute_pos": "absolute",
-    "none": "none",
-}
-_SCALES = ("normal", "normal_elementwise", "posneg", "ones", "avg", "none")
-
-_LAYER = {
-    "C": integer(),
-    "features": integer(),
-    "heads": integer(),
-    "kernel_size": integer(),
-    "stride": integer(),
-    "padding": integer(0),
-    "out_features": integer(default=None),
-    "use_bias": flag(False),
-    "pos_embedding_type": one_of(*_POSITIONS),
-    "attn_scale": one_of(*_SCALES),
-    "normalize_q": flag(True),
-    "qna_normalize_stop_grads": one_of(False),
-    "n_queries": integer(default=2),
-    "precision": one_of(None),
-    "scale_rpe_bias": flag(False),
-}
-
-_VIT_STAGES = {
-    "qna_heads": per_stage(integer()),
-    "qna_layers": per_stage(integer(0)),
-    "qna_receptive_field": per_stage(odd()),
-    "qna_normalize_q": per_stage(flag()),
-    "lsa_heads": per_stage(integer()),
-    "lsa_layers": per_stage(integer(0)),
-    "lsa_window": per_stage(integer()),
-}
-_VIT = _VIT_STAGES | {
-    "base_dim": integer(),
-    "n_stages": integer(default=4),
-    "qna_num_queries": integer(default=2),
-    "qna_attention_scale": one_of(*_SCALES),
-    "qna_pos_embedding_type": one_of(*_POSITIONS),
-    "drop_path": rate(0.0),
-    "drop_path_downsample": flag(False),
-    "classification_head_type": one_of(*OFFICIAL_HEADS),
-    # Only these values are supported; the official code itself ignores some of the others.
-    "activation_fn": one_of("gelu"),
-    "layer_scale": one_of(None),
-    "lsa_attention_dropout": one_of(0.0),
-    "lsa_pos_embedding_type": one_of("relative_pos"),
-    "mlp_dropout": one_of(0.0),
-    "mlp_ratio": one_of(4),
-    "qna_attention_dropout": one_of(0.0),
-    "qna_down_skip": one_of("conv1x1"),
-    "qna_implementation": one_of("fused_efficient"),
-    "qna_normalize_stop_grads": one_of(False),
-    "stem_type": one_of("patch"),
-}
 
 
 class BatchScaledPositions(nn.Module):
@@ -150,7 +87,7 @@ def load_qna_layer(config: Config, params: Mapping[str, Any]) -> nn.Module:
         ValueError: An option is unknown, missing or not supported, or an array is missing, surplus
             or mis-shaped.
     """
-    options = read_options(config, _LAYER)
+    options = read_options(config, LAYER)
     dim, width, use_bias = options["C"], options["features"], options["use_bias"]
     layer = QnA(
         dim,
@@ -161,7 +98,7 @@ def load_qna_layer(config: Config, params: Mapping[str, Any]) -> nn.Module:
         kernel_size=options["kernel_size"],
         num_queries=options["n_queries"],
         attention_scale=options["attn_scale"],
-        position=_POSITIONS[options["pos_embedding_type"]],
+        position=POSITIONS[options["pos_embedding_type"]],
         normalize_queries=options["normalize_q"],
         padding=options["padding"],
     )
@@ -181,7 +118,7 @@ def load_qna_vit(
     num_classes: int | None = None,
     *,
     image_size: ImageSize | None = None,
-    head: Literal["gap", "qna", "qna+mean"] | None = None,
+    head: Head | None = None,
 ) -> nn.Module:
     """Return an official QnA-ViT, a module from images [B, 3, H, W] to logits.
 
@@ -210,30 +147,42 @@ def load_qna_vit(
     config, arrays = plain(config), flatten(params)
     if head is not None and head not in HEADS:
         raise ValueError(f"{head=} must be one of {', '.join(HEADS)}")
-    size: ImageSize = 224 if image_size is None else image_size
-    if isinstance(config, str) and not config.lstrip().startswith("{"):
-        if config not in PUBLISHED:
-            raise ValueError(f"{config=} must be one of {', '.join(PUBLISHED)}, or a mapping")
-        build, head_heads = PUBLISHED[config]
-        backbone = build(image_size=size)
-        head = head or named_head(arrays)
-    else:
-        options = read_options(config, _VIT)
-        backbone = _backbone(options, size)
-        head = head or OFFICIAL_HEADS[options["classification_head_type"]]
-        head_heads = options["qna_heads"][-1]
-    pool = head_factory(head, head_heads, None if image_size else arrays)
-    classes = stored_classes(arrays) if num_classes is None else num_classes
-    classifier = PooledClassifier(backbone, classes, pool)
+    with NoRandomInit():
+        classifier = _classifier(config, arrays, num_classes, image_size, head)
     fill(qna_vit_slots(classifier), arrays, resize=image_size is not None)
     absolute = any("position_embedding" in name for name, _ in classifier.named_parameters())
     return (BatchScaledPositions(classifier) if absolute else classifier).eval()
 
 
+def _classifier(
+    config: Config,
+    arrays: Mapping[str, Any],
+    num_classes: int | None,
+    image_size: ImageSize | None,
+    head: Head | None,
+) -> PooledClassifier:
+    """Return the network that `load_qna_vit` fills."""
+    size: ImageSize = 224 if image_size is None else image_size
+    if isinstance(config, str) and not config.lstrip().startswith("{"):
+        if config not in PUBLISHED:
+            raise ValueError(f"{config=} must be one of {', '.join(PUBLISHED)}, or a mapping")
+        backbone = PUBLISHED[config].build(image_size=size)
+        head = head or named_head(arrays)
+        heads = PUBLISHED[config].head_heads
+    else:
+        options = read_options(config, VIT)
+        backbone = _backbone(options, size)
+        head = head or OFFICIAL_HEADS[options["classification_head_type"]]
+        heads = options["qna_heads"][-1]
+    pool = head_factory(head, heads, arrays if image_size is None else None)
+    classes = stored_classes(arrays) if num_classes is None else num_classes
+    return PooledClassifier(backbone, classes, pool)
+
+
 def _backbone(options: Mapping[str, Any], image_size: ImageSize) -> QnAViT:
     """Return the network of an official configuration."""
     stages = options["n_stages"]
-    staged = {name: options[name][:stages] for name in _VIT_STAGES}
+    staged = {name: options[name][:stages] for name in VIT_STAGES}
     for name, values in staged.items():
         if len(values) < stages:
             raise ValueError(f"{name}={values} must name one value for each of {stages} stages")
@@ -241,7 +190,7 @@ def _backbone(options: Mapping[str, Any], image_size: ImageSize) -> QnAViT:
         QnA,
         num_queries=options["qna_num_queries"],
         attention_scale=options["qna_attention_scale"],
-        position=_POSITIONS[options["qna_pos_embedding_type"]],
+        position=POSITIONS[options["qna_pos_embedding_type"]],
     )
     backbone = QnAViT(
         [
