@@ -197,6 +197,13 @@ def test_one_line_keeps_a_plain_message():
     assert one_line("nothing nested") == "nothing nested"
 
 
+def test_help_names_the_command_that_trains_nothing(base, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "attnlab import-qna" in capsys.readouterr().out
+
+
 def test_module_runs_as_a_process(base):
     command = [sys.executable, "-m", "attnlab", "nope"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

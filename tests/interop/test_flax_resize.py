@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnlab.backbones.tables import resize_table
 from attnlab.interop.flax import load_qna_vit
 from attnlab.interop.flax_arrays import Slot
 from attnlab.operators.baselines import WindowAttention
@@ -85,6 +86,23 @@ def test_windows_of_a_configuration_are_as_it_says_and_tables_follow() -> None:
     found = [layer.window_size for layer in network.modules() if isinstance(layer, WindowAttention)]
     assert found == [6, 4, 3]
     assert network.pool.scale.shape == (3, 3, 32)
+
+
+def test_windows_of_qna_may_change_too() -> None:
+    meta, params, _, _ = network_case("qna_vit_mini_qnav1")
+    stage = "QnAStage_0/QnA_Block_1/FusedKQnA_0"
+    scale = sampled(3, 4)
+    changed = params | {f"{stage}/attn_scale_weights": scale.reshape(1, 1, 9, 4)}
+    config = meta["cfg"] | {"qna_receptive_field": [5, 3, 3, 3]}
+    network = load_qna_vit(config, changed, image_size=64)
+    layers = [layer for layer in network.modules() if isinstance(layer, QnA)]
+    assert [len(layer.scale) for layer in layers] == [25, 25, 9, 9, 9, 9, 9]
+    wanted = resize_table(torch.from_numpy(scale).view(3, 3, 4), (5, 5)).flatten(0, 1)
+    assert torch.equal(layers[0].scale, wanted)
+    other = load_qna_vit(meta["cfg"], changed, image_size=64)
+    assert torch.equal(
+        next(m for m in other.modules() if isinstance(m, QnA)).scale, torch.from_numpy(scale)
+    )
 
 
 def test_head_reads_the_same_functions_of_position() -> None:

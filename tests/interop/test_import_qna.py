@@ -1,15 +1,18 @@
 """``import-qna`` from the official file to a test run, and everything it refuses."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 import torch
-import yaml
+import torch.nn.functional as F
 
 from attnlab.cli import main
 from attnlab.interop.flax import load_qna_vit
@@ -50,56 +53,53 @@ def error_of(capsys, *arguments: object) -> str:
     return line.removeprefix("attnlab: error: ")
 
 
+EXPERIMENT = ROOT / "experiments/qna/qna_vit_tiny.yaml"
+DATA = {"batch_size": 4, "num_classes": 1000, "channels": 3, "side": 37, "count": 8}
+
+
+def loss_of_test(checkpoint: str, *options: str) -> float:
+    """Return the loss of ``attnlab test`` with the experiment's file and these options."""
+    data = ["--data=tests.doubles.NoiseData", *(f"--data.{k}={v}" for k, v in DATA.items())]
+    quiet = ["--run_dir", "run", "--trainer.enable_progress_bar", "false"]
+    main(["test", "--config", str(EXPERIMENT), "--ckpt_path", checkpoint, *options, *data, *quiet])
+    return json.loads(Path("run/test.json").read_text())["metrics"]["test/loss"]
+
+
+def expected(network: torch.nn.Module) -> float:
+    images, labels = zip(*NoiseData(**DATA).test_dataloader(), strict=True)
+    with torch.no_grad():
+        return F.cross_entropy(network(torch.cat(images)), torch.cat(labels)).item()
+
+
 def test_imported_checkpoint_is_tested_with_its_experiment(tiny, state, capsys) -> None:
     main(["import-qna", str(state), "--out", "deep/tiny.ckpt"])
     line = capsys.readouterr().out
-    assert line.startswith("deep/tiny.ckpt: 1000 classes, for ")
-    backbone = "attnlab.models.qna_vit.qna_vit_tiny"
-    assert line.split()[4:] == [f"--model.backbone={backbone}", "--model.backbone.image_size=224"]
-
-    spec = yaml.safe_load((ROOT / "experiments/qna/qna_vit_tiny.yaml").read_text())
-    init = spec["model"]["init_args"]["backbone"]["init_args"]
-    init |= {"in_channels": 3, "image_size": 224, "patch_size": 4}
-    data = {"batch_size": 4, "num_classes": 1000, "channels": 3, "side": 37, "count": 8}
-    spec["data"] = {"class_path": "tests.doubles.NoiseData", "init_args": data}
-    Path("official.yaml").write_text(yaml.safe_dump(spec))
-    arguments = ["--config", "official.yaml", "--ckpt_path", "deep/tiny.ckpt", "--run_dir", "run"]
-    main(["test", *arguments, "--trainer.enable_progress_bar", "false"])
-
-    network = load_qna_vit("qna_vit_tiny", tiny)
-    images, labels = zip(*NoiseData(**data).test_dataloader(), strict=True)
-    with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(network(torch.cat(images)), torch.cat(labels))
-    metrics = json.loads(Path("run/test.json").read_text())["metrics"]
-    assert metrics["test/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert line.startswith("deep/tiny.ckpt: 1000 classes; use with ")
+    options = line.split()[5:]
+    assert options == [
+        "--model.backbone=attnlab.models.qna_vit.qna_vit_tiny",
+        "--model.backbone.image_size=224",
+        "--model.backbone.patch_size=4",
+        "--model.backbone.in_channels=3",
+    ]
+    loss = loss_of_test("deep/tiny.ckpt", *options)
+    assert loss == pytest.approx(expected(load_qna_vit("qna_vit_tiny", tiny)), rel=1e-5)
 
 
-def test_a_head_and_an_average_at_another_resolution_fit_the_task_as_printed(tiny, capsys) -> None:
+def test_a_head_and_an_average_at_another_resolution(tiny, capsys) -> None:
     params = tiny | published_head(512, 64)
     file = write_train_state(Path("averaged"), params, tree="ema_params")
     choice = ["--params", "ema_params", "--head", "qna+mean", "--image_size", "96x160"]
     main(["import-qna", str(file), "--out", "averaged.ckpt", *choice])
-    printed = capsys.readouterr().out.split("for ")[1].split()
-    assert printed == [
-        "--model.backbone=attnlab.models.qna_vit.qna_vit_tiny",
+    options = capsys.readouterr().out.split()[5:]
+    assert options[1:2] + options[4:] == [
         "--model.backbone.image_size=[96,160]",
         "--model.pool=attnlab.tasks.heads.QnAMeanPool",
         "--model.pool.heads=64",
     ]
     built = load_qna_vit("qna_vit_tiny", params, image_size=(96, 160), head="qna+mean")
     assert built.pool.scale.shape == (3, 5, 128)
-    stored = torch.load("averaged.ckpt")["state_dict"]
-    assert stored.keys() == {f"classifier.{name}" for name in built.state_dict()}
-    assert all(torch.equal(stored[f"classifier.{n}"], v) for n, v in built.state_dict().items())
-    options = {"image_size": [96, 160], "in_channels": 3, "patch_size": 4}
-    spec = yaml.safe_load((ROOT / "experiments/qna/qna_vit_tiny.yaml").read_text())
-    spec["model"]["init_args"]["backbone"]["init_args"] = options
-    spec["data"] = {
-        "class_path": "tests.doubles.NoiseData",
-        "init_args": {"num_classes": 1000, "channels": 3, "side": 32, "count": 4, "batch_size": 4},
-    }
-    Path("official.yaml").write_text(yaml.safe_dump(spec))
-    main(["test", "--config", "official.yaml", "--ckpt_path", "averaged.ckpt", *printed[2:]])
+    assert loss_of_test("averaged.ckpt", *options) == pytest.approx(expected(built), rel=1e-5)
 
 
 def test_overwrites_only_if_told_to(state, capsys) -> None:
@@ -134,6 +134,23 @@ def test_broken_files_are_one_line_that_names_them(state, capsys) -> None:
     message = error_of(capsys, state, "--params", "ema_params", "--out", "a.ckpt")
     assert "it has no map named ema_params" in message
     assert not Path("a.ckpt").exists()
+
+
+class Trap:
+    """Makes a directory where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("trapped",)
+
+
+def test_nothing_in_the_file_is_executed(capsys) -> None:
+    torch.save({"params": Trap()}, "torch.ckpt")
+    Path("pickle.ckpt").write_bytes(pickle.dumps(Trap()))
+    content = msgpack.ExtType(1, pickle.dumps(Trap()))
+    Path("inside.ckpt").write_bytes(msgpack.packb({"params": {"a": content}}))
+    for name in ("torch", "pickle", "inside"):
+        assert " is " in error_of(capsys, f"{name}.ckpt", "--out", "a.ckpt")
+    assert sorted(path.suffix for path in Path().iterdir()) == [".ckpt"] * 3
 
 
 def test_arrays_that_do_not_fit_are_named(tiny, state, capsys) -> None:

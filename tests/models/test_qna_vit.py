@@ -7,6 +7,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from attnlab.backbones.base import Backbone
+from attnlab.backbones.blocks import Block
 from attnlab.callbacks.complexity import forward_gflops
 from attnlab.models import qna_vit
 from attnlab.operators.baselines import DepthwiseConv, WindowAttention
@@ -32,6 +33,28 @@ def test_published_parameters_and_multiply_adds(name) -> None:
         torch.nn.init.zeros_(parameter)
     # Counted are matrix products and convolutions; the published figures hold 1 to 2 % more.
     assert forward_gflops(network, (3, 224, 224)) / 2 == pytest.approx(gmacs, rel=0.016)
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "blocks"),
+    [
+        ("qna_vit_tiny", 0.05, 16),
+        ("qna_vit_tiny_7x7", 0.05, 16),
+        ("qna_vit_small", 0.2, 28),
+        ("qna_vit_base", 0.5, 28),
+    ],
+)
+def test_published_drop_path_grows_over_all_blocks_and_spares_strided_mixing(
+    name, last, blocks
+) -> None:
+    with torch.device("meta"):
+        network = getattr(qna_vit, name)()
+    found = [module for module in network.modules() if isinstance(module, Block)]
+    rates = [last * n / (blocks - 1) for n in range(blocks)]
+    assert [block.mlp_drop.rate for block in found] == pytest.approx(rates)
+    mixing = [0.0 if b.mixer.stride == 2 else r for b, r in zip(found, rates, strict=True)]
+    assert [block.mix_drop.rate for block in found] == pytest.approx(mixing)
+    assert mixing.count(0.0) == 4  # the first block's, and three that leave a stage
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

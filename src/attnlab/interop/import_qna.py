@@ -75,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> str:
-    """Write the checkpoint and return how to use it."""
+    """Write the checkpoint and return with which options of the command line it is used."""
     out: Path = options.out
     if out.exists() and not options.overwrite:
         raise ValueError(f"out={str(out)!r} exists; choose another --out or pass --overwrite")
@@ -107,10 +107,11 @@ def _run(options: argparse.Namespace) -> str:
         content,
     )
     write_atomically(out, content.getvalue())
-    size = str(options.image_size or 224).replace("(", "[").replace(")", "]").replace(" ", "")
+    size = str(options.image_size or 224).replace(" ", "").translate(str.maketrans("()", "[]"))
     shown = [f"--model.backbone=attnlab.models.qna_vit.{model}"]
-    shown += [f"--model.backbone.image_size={size}"]
+    built = {"image_size": size, "patch_size": 4, "in_channels": 3}
+    shown += [f"--model.backbone.{name}={value}" for name, value in built.items()]
     if isinstance(network.pool, QnAPool):
         shown += [f"--model.pool=attnlab.tasks.heads.{type(network.pool).__name__}"]
         shown += [f"--model.pool.heads={network.pool.heads}"]
-    return f"{out}: {network.head.out_features} classes, for {' '.join(shown)}"
+    return f"{out}: {network.head.out_features} classes; use with {' '.join(shown)}"
