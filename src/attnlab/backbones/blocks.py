@@ -68,7 +68,10 @@ class PatchEmbed(nn.Conv2d):
     ) -> Float[Tensor, "batch rows columns features"]:
         """Return one token per patch, on the grid of ``ceil(size / patch_size)`` patches."""
         below, right = (-side % self.kernel_size[0] for side in images.shape[-2:])
-        return super().forward(F.pad(images, (0, right, 0, below))).movedim(1, -1)
+        # Channels last before the convolution, so that the tokens come out contiguous: the first
+        # stage's norms and sums would run on strides otherwise.
+        padded = F.pad(images, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
+        return super().forward(padded).movedim(1, -1)
 
 
 def drop_path_rates(last: float, blocks: int) -> Iterator[float]:
