@@ -24,13 +24,16 @@ def in_the_repository(monkeypatch, tmp_path):
     monkeypatch.setenv("ATTNLAB_CACHE", str(tmp_path / "cache"))
 
 
-SMALL = [f"--data.{split}_size=64" for split in ("train", "val", "test")]
+def small(data: dict) -> list[str]:
+    """Return the options that keep a data set small, where its size can be chosen at all."""
+    fixed = data["class_path"] == "attnlab.data.digits8.Digits8"
+    return [] if fixed else [f"--data.{split}_size=64" for split in ("train", "val", "test")]
 
 
 def test_some_experiments_were_found():
-    assert {"lisa_pair.yaml", "lisa_clutter.yaml", "qna_pair.yaml"} <= {
-        path.name for path in EXPERIMENTS
-    }
+    names = {path.stem for path in EXPERIMENTS}
+    assert {"lisa_pair", "lisa_clutter", "qna_pair"} <= names
+    assert {"qna_vit_tiny", "qna_vit_tiny_7x7", "qna_vit_small", "qna_vit_base"} <= names
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -40,7 +43,31 @@ def test_experiment_trains_a_step_and_says_what_it_costs(path, tmp_path):
     assert any(line.startswith("# Cost:") for line in header)
     assert any(line.startswith("# Expected:") for line in header)
     options = ["--run_dir", str(tmp_path / "run"), "--trainer.fast_dev_run", "true"]
-    main(["fit", "--config", str(path), *options, *SMALL])
+    data = yaml.safe_load(path.read_text())["data"]
+    main(["fit", "--config", str(path), *options, *small(data)])
+
+
+RECIPES = {  # drop path, epochs of warm-up in 300
+    "qna_vit_tiny": (0.05, 5),
+    "qna_vit_tiny_7x7": (0.05, 5),
+    "qna_vit_small": (0.2, 5),
+    "qna_vit_base": (0.5, 20),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_qna_networks_are_trained_by_their_published_recipe(name):
+    spec = yaml.safe_load((ROOT / f"experiments/qna/{name}.yaml").read_text())
+    model, batch = spec["model"]["init_args"], spec["data"]["init_args"]["batch_size"]
+    drop_path, warmup = RECIPES[name]
+    assert model["backbone"]["class_path"] == f"attnlab.models.qna_vit.{name}"
+    assert model["backbone"]["init_args"]["drop_path"] == drop_path
+    assert model["schedule"]["init_args"]["warmup"] == pytest.approx(warmup / 300, rel=0.01)
+    optimizer = model["optimizer"]["init_args"]
+    assert optimizer["lr"] == pytest.approx(5e-4 * batch / 256)
+    assert (optimizer["betas"], optimizer["eps"]) == ([0.9, 0.999], 1e-8)
+    assert (optimizer["weight_decay"], model["label_smoothing"]) == (0.05, 0.1)
+    assert "gradient_clip_val" not in spec["trainer"]
 
 
 def test_the_five_studies_are_there():
