@@ -36,9 +36,13 @@ def test_operator_is_registered_as_pytorch_wants(options) -> None:
     window = Window.build(2, (4, 3), 2)
     problem = window_problem(GRID, window)
     seed = torch.tensor(5) if options.get("dropout") else None
+    choices = (options.get("stable", False), options.get("dropout", 0.0))
     torch.library.opcheck(
-        torch.ops.attnlab.qna_attend.default,
-        (*problem, seed, window.flat, options.get("stable", False), options.get("dropout", 0.0)),
+        torch.ops.attnlab.qna_attend.default, (*problem, seed, window.flat, *choices, True)
+    )
+    inference = [tensor.detach() for tensor in problem]
+    torch.library.opcheck(
+        torch.ops.attnlab.qna_attend.default, (*inference, seed, window.flat, *choices, False)
     )
 
 

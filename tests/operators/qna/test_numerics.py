@@ -138,6 +138,15 @@ def test_autocast_training_stays_finite(kind, spread) -> None:
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("factor", [1, 200])
+def test_inference_gives_what_training_gives(factor) -> None:
+    layer = build(functools.partial(QnA, num_queries=3, normalize_queries=False), GRID)
+    x = factor * tokens(GRID)
+    out = layer(x)
+    with torch.no_grad():
+        assert_close(layer(x), out, 1e-14, "inference")
+
+
 def test_half_precision_module_keeps_its_type_and_exponentials_in_float32() -> None:
     layer = build(functools.partial(QnA, normalize_queries=False), (7, 5)).half()
     with torch.no_grad():

@@ -13,17 +13,17 @@ from attnlab.operators.qna.sums import Inputs, Sums
 from attnlab.operators.qna.window import Window
 
 
-def forward(inputs: Inputs, window: Window, stable: bool) -> Sums:
-    """Return the window sums; all by the exact form if `stable`."""
+def forward(inputs: Inputs, window: Window, stable: bool, keep: bool) -> Sums:
+    """Return the window sums, all by the exact form if `stable`; partial terms only if `keep`."""
     shift, wide = convolution.shift_to_fit(inputs.scores, inputs.bias)
     if not stable and not wide.any():
-        return convolution.forward(inputs, shift, window)
+        return convolution.forward(inputs, shift, window, keep)
     wide |= stable
     tame = inputs._replace(scores=_without(inputs.scores, wide))
-    sums = convolution.forward(tame, _without(shift, wide), window)
+    sums = convolution.forward(tame, _without(shift, wide), window, keep)
     exact = offsets.forward(_chosen(inputs, wide), window)
     for whole, part in zip(sums, exact, strict=True):
-        whole[wide] = part.to(whole.dtype)
+        whole[wide] = part[:, : whole.shape[1]].to(whole.dtype)
     return sums
 
 

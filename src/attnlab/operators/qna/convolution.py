@@ -22,7 +22,7 @@ from attnlab.operators.qna.window import Window
 
 _REACH = 60.0  # |score| + |bias|: sums of exp(+-60) stay inside float32
 _ROUNDING = 16.0  # a difference of scores up to here is rounded by less than 5e-7
-_CHUNK = 2**19  # elements convolved at once: 2 MiB, which stay in the cache and in the heap
+_CHUNK = 2**22  # elements convolved at once, 16 MiB in float32: the bound of the working memory
 
 
 def shift_to_fit(
@@ -96,15 +96,17 @@ def _pieces(channels: int, inputs: Inputs) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, batch, step))
 
 
-def forward(inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window: Window) -> Sums:
-    """Return the window sums of ``scores - shift``."""
+def forward(
+    inputs: Inputs, shift: Float[Tensor, "batch queries heads"], window: Window, keep: bool
+) -> Sums:
+    """Return the window sums of ``scores - shift``; partial terms only if `keep`."""
     scores, values, bias, scale = inputs
     (batch, *grid, queries, heads), head_dim = scores.shape, values.shape[-1]
     count = window.count(tuple(grid))
     sums = Sums(
         values.new_empty(batch, *count, head_dim, heads).mT,
         values.new_empty(batch, *count, queries, heads),
-        values.new_empty(batch, queries - 1, *count, head_dim, heads).mT,
+        values.new_empty(batch, queries - 1 if keep else 0, *count, head_dim, heads).mT,
     )
     weight = _kernel(*_offset_weights(bias, scale), head_dim, window)
     for piece in _pieces(len(weight), inputs):
@@ -127,6 +129,8 @@ def _divide(numerator: Tensor, denominator: Tensor, into: Sums) -> None:
     for query, partial in enumerate(into.partials.mT.unbind(1)):
         torch.mul(numerator[..., query, :, :], inverse[..., query, None, :], out=partial)
         out += partial
+    for query in range(into.partials.shape[1], inverse.shape[-2] - 1):
+        out.addcmul_(numerator[..., query, :, :], inverse[..., query, None, :])
 
 
 def backward(

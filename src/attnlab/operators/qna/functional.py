@@ -99,7 +99,9 @@ def attend(
     if torch.compiler.is_exporting() and not dropout:
         return attend_by_convolution(scores, values, bias, scale, window)
     seed = torch.randint(2**62, ()) if dropout else None
-    out: Tensor = qna_attend(scores, values, bias, scale, seed, window.flat, stable, dropout)[0]
+    inputs = (scores, values, bias, scale)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    out: Tensor = qna_attend(*inputs, seed, window.flat, stable, dropout, keep)[0]
     return out
 
 

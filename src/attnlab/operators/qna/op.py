@@ -27,8 +27,9 @@ def qna_attend(
     window: list[int],
     stable: bool,
     dropout: float,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the fields of `Sums`; `window` as `Window.flat`.
+    """Return the fields of `Sums`; `window` as `Window.flat`, `keep` if a backward will follow.
 
     The fused kernel leaves logarithms of sums in the place of inverses, and no partial terms.
     """
@@ -40,8 +41,9 @@ def qna_attend(
     inputs = Inputs(scores, values, bias, scale).to(precision(values))
     if dropout or scores.device.type != "cpu":
         sums = offsets.forward(inputs, geometry, dropout, seed)
+        sums = sums if keep else sums._replace(partials=sums.partials[:, :0])
     else:
-        sums = by_sample.forward(inputs, geometry, stable)
+        sums = by_sample.forward(inputs, geometry, stable, keep)
     return _stored(sums.out, values), sums.inverse, _stored(sums.partials, values)
 
 
@@ -106,6 +108,7 @@ def _(
     window: list[int],
     stable: bool,
     dropout: float,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     count = Window.of(window).count(tuple(scores.shape[1:-2]))
     batch, (queries, heads) = scores.shape[0], scores.shape[-2:]
@@ -113,7 +116,7 @@ def _(
     inverse = values.new_empty(batch, *count, queries, heads, dtype=precision(values))
     if _fused(scores, dropout) is not None:
         return out, inverse, values.new_empty(0)
-    partials = values.new_empty(batch, queries - 1, *out.shape[1:])
+    partials = values.new_empty(batch, queries - 1 if keep else 0, *out.shape[1:])
     return _stored(out, values), inverse, _stored(partials, values)
 
 
@@ -138,7 +141,7 @@ def _(
 def _setup_context(
     ctx: FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]
 ) -> None:
-    *tensors, ctx.window, ctx.stable, ctx.dropout = inputs  # type: ignore[attr-defined]
+    *tensors, ctx.window, ctx.stable, ctx.dropout, _ = inputs  # type: ignore[attr-defined]
     ctx.save_for_backward(*tensors, *output)  # type: ignore[arg-type]
     ctx.set_materialize_grads(False)  # nothing flows back into what only serves the backward
 
@@ -147,10 +150,10 @@ def _backward(
     ctx: FunctionCtx, grad_out: Tensor | None, *_: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     if grad_out is None:
-        return (None,) * 8
+        return (None,) * 9
     options = (ctx.window, ctx.stable, ctx.dropout)  # type: ignore[attr-defined]
     grads = qna_attend_backward(grad_out, *ctx.saved_tensors, *options)  # type: ignore[attr-defined]
-    return *grads, None, None, None, None
+    return *grads, *(None,) * 5
 
 
 qna_attend.register_autograd(_backward, setup_context=_setup_context)
