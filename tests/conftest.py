@@ -1,9 +1,14 @@
 """Test set-up shared by all packages."""
 
+import os
+
 import pytest
 from jaxtyping import install_import_hook
+from typecheck import modules
 
-install_import_hook(["attnlab.operators", "attnlab.backbones"], "typecheck.checked")
+# Read when triton is first imported; with a GPU, TRITON_INTERPRET=0 tests the compiled kernels.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+install_import_hook(modules(), "typecheck.checked")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
