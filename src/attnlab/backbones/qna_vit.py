@@ -85,6 +85,16 @@ class Stage(nn.Module):
         return self.leave(self.mix(x))
 
 
+def _pyramid(
+    widths: Sequence[int], patch_size: int, out_indices: Sequence[int] | None
+) -> FeatureInfo:
+    stages = range(len(widths))
+    # A stage's own module ends behind its down-sampling block, its map before it.
+    names = [f"stages.{i}.blocks" for i in stages]
+    reductions = [patch_size * 2**i for i in stages]
+    return FeatureInfo(widths, reductions, names, stages if out_indices is None else out_indices)
+
+
 class QnAViT(Backbone):
     """Patch embedding and stages of pre-norm blocks of falling resolution and rising width.
 
@@ -148,32 +158,27 @@ class QnAViT(Backbone):
         local_mixers = per_stage(mixer if local_mixer is None else local_mixer, stages)
         widths = [width * 2**i for i in range(stages)]
         self.num_features = widths[-1]
-        self.feature_info = FeatureInfo(
-            widths,
-            [patch_size * 2**i for i in range(stages)],
-            # A stage's own module ends behind its down-sampling block, its map before it.
-            [f"stages.{i}.blocks" for i in range(stages)],
-            range(stages) if out_indices is None else out_indices,
-        )
+        self.feature_info = _pyramid(widths, patch_size, out_indices)
         self.patch_embed = PatchEmbed(in_channels, width, patch_size, image_size, bias=False)
 
         block = functools.partial(Block, mlp_ratio=mlp_ratio, gelu="tanh")
         rates = drop_path_rates(drop_path, sum(depths) + sum(local_depths) + stages - 1)
-        grid: Grid = self.patch_embed.grid
+        self.grid: Grid = self.patch_embed.grid
         self.stages = nn.ModuleList()
         for i, dim in enumerate(widths):
             local_blocks = [
-                block(local_mixers[i](dim, local_heads[i], grid), next(rates))
+                block(local_mixers[i](dim, local_heads[i], self.grid), next(rates))
                 for _ in range(local_depths[i])
             ]
-            blocks = [block(mixers[i](dim, heads[i], grid), next(rates)) for _ in range(depths[i])]
+            blocks = [
+                block(mixers[i](dim, heads[i], self.grid), next(rates)) for _ in range(depths[i])
+            ]
             downsample = None
             if i < stages - 1:
-                strided = mixers[i](dim, 2 * heads[i], grid, 2, out_dim=2 * dim)
+                strided = mixers[i](dim, 2 * heads[i], self.grid, 2, out_dim=2 * dim)
                 downsample = block(strided, next(rates), skip=StridedProjection(dim, 2 * dim, 2))
-                grid = strided.out_grid(grid)
+                self.grid = strided.out_grid(self.grid)
             self.stages.append(Stage(local_blocks, blocks, downsample))
-        self.grid = grid
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
 
     def forward(
