@@ -33,22 +33,27 @@ def project(
     """Return the scores and the values of all tokens, by one matrix product for shared queries.
 
     The queries are the same for all tokens, so they are folded into the key projection: the score
-    ``q . (W_k x)`` is ``(W_k' q) . x`` and keys never exist. Values are stored heads innermost, as
-    `attend` reads them fastest.
+    ``q . (W_k x)`` is ``(W_k' q) . x`` and keys never exist. On a CPU values are stored heads
+    innermost, as `attend` reads them fastest there.
     """
     queries, heads, head_dim = query.shape[-3:]
     keys = torch.unflatten(key_weight, 0, (heads, head_dim))
     folded = torch.einsum("...lhd,hdc->...lhc", query, keys).flatten(-3, -2)
-    value_weight = _heads_innermost(value_weight.t(), heads).t()
+    innermost = x.device.type == "cpu"
+    if innermost:
+        value_weight = _heads_innermost(value_weight.t(), heads).t()
+        value_bias = None if value_bias is None else _heads_innermost(value_bias, heads)
     if query.ndim == 3:
         both = F.linear(x, torch.cat([folded, value_weight]))
         scores, values = torch.split(both, [queries * heads, heads * head_dim], dim=-1)
     else:
         scores, values = torch.einsum("b...c,bkc->b...k", x, folded), F.linear(x, value_weight)
     if value_bias is not None:
-        values = values + _heads_innermost(value_bias, heads)
+        values = values + value_bias
     scores = torch.unflatten(scores, -1, (queries, heads))
-    return scores, torch.unflatten(values, -1, (head_dim, heads)).mT
+    if innermost:
+        return scores, torch.unflatten(values, -1, (head_dim, heads)).mT
+    return scores, torch.unflatten(values, -1, (heads, head_dim))
 
 
 def merge_heads(

@@ -36,7 +36,7 @@ def qna_attend(
     geometry = Window.of(window)
     fused = _fused(scores, dropout)
     if fused is not None:
-        out, log_sum = fused.forward(scores, values, bias.float(), scale.float(), geometry)
+        out, log_sum = fused.forward(scores, values, bias, scale, geometry)
         return out, log_sum, values.new_empty(0)
     inputs = Inputs(scores, values, bias, scale).to(precision(values))
     if dropout or scores.device.type != "cpu":
@@ -66,8 +66,7 @@ def qna_attend_backward(
     geometry, given = Window.of(window), Inputs(scores, values, bias, scale)
     fused = _fused(scores, dropout)
     if fused is not None:
-        weights = (bias.float(), scale.float())
-        grads = Inputs(*fused.backward(grad_out, scores, values, *weights, inverse, geometry))
+        grads = Inputs(*fused.backward(grad_out, *given, inverse, geometry))
     else:
         inputs, grad_out = given.to(precision(values)), grad_out.to(precision(values))
         sums = Sums(out.to(grad_out.dtype), inverse, partials.to(grad_out.dtype))
