@@ -208,7 +208,7 @@ def test_one_scale_for_all_offsets() -> None:
     assert max(found.values()) <= 2e-6, found
 
 
-def attend_fused(scores, values, bias, scale, seed, window, stable, dropout) -> tuple[Tensor]:
+def attend_fused(scores, values, bias, scale, seed, window, *choices) -> tuple[Tensor]:
     return (Fused.apply(scores, values, bias, scale, Window.of(window)),)
 
 
