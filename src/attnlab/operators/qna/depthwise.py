@@ -77,7 +77,7 @@ def _kernel_gradient(grads: Tensor, maps: Tensor, padding: list[int], window: Wi
     total = grads.new_zeros(channels, 1, *window.size)
     for grad, image in zip(torch.split(grads, images), torch.split(maps, images), strict=True):
         if len(image) > 1:  # images side by side as channels, still channels last
-            image = image.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1).unsqueeze(0)
+            image = image.permute(2, 3, 0, 1).flatten(2).unsqueeze(0).movedim(-1, 1)
         correlated = F.conv2d(
             image,
             grad.flatten(0, 1).unsqueeze(1),
