@@ -3,6 +3,7 @@
 import functools
 
 import jaxtyping
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
@@ -45,7 +46,6 @@ def test_compiles_without_a_graph_break() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # from torch.onnx itself
 def test_onnxruntime_gives_the_same_features(tmp_path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = network()
     program = torch.export.export(model, (images(),))
     assert torch.allclose(program.module()(images()), model(images()), atol=1e-5)

@@ -1,28 +1,17 @@
 """Stored outputs of the official code, and parameters drawn by the rule that made them."""
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from scripts.make_qna_vit_golden import drawn
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 Arrays = dict[str, np.ndarray]
-
-
-def drawn(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw one array; see tests/golden/README.md."""
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    array = rng.standard_normal(shape).astype(np.float32)
-    last = name.rpartition("/")[2]
-    if last in ("kernel", "Wk"):
-        return array / np.sqrt(np.float32(np.prod(shape[:-1])))
-    if last == "scale":
-        return 1 + np.float32(0.1) * array
-    return array * np.float32({"x": 1, "bias": 0.1}.get(last, 0.5))
 
 
 def network_case(name: str) -> tuple[dict[str, Any], Arrays, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import functools
 
 import jaxtyping
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,6 @@ def test_exports_to_pytorch_s_own_operators() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # from torch.onnx itself
 def test_onnxruntime_gives_the_same_numbers(tmp_path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
     mixer = layer(kernel_size=(4, 3), dilation=(1, 2))
     program = torch.onnx.export(
         mixer, (image(2, 7),), dynamo=True, verbose=False, dynamic_shapes=DYNAMIC
