@@ -15,10 +15,17 @@ from attnlab.data.base import EmbeddedDataModule
 from attnlab.data.composer import enlarge
 from attnlab.data.digits8 import Digits8
 from attnlab.data.digits_clutter import DigitsClutter
+from attnlab.data.digits_motion import DigitsMotion
 from attnlab.data.digits_pair import DigitsPair
 from attnlab.data.sources import SPLITS, load_scans
 
-CLASSES = {"digits8": Digits8, "digits_clutter": DigitsClutter, "digits_pair": DigitsPair}
+CLASSES = {
+    "digits8": Digits8,
+    "digits_clutter": DigitsClutter,
+    "digits_motion": DigitsMotion,
+    "digits_pair": DigitsPair,
+}
+COMPOSED = ["digits_clutter", "digits_motion", "digits_pair"]
 
 # SHA-256 of images and labels of the default data. If it must change, raise COMPOSER_VERSION and
 # expect all published figures to move; a new NumPy or Pillow that changes it does the same.
@@ -29,6 +36,9 @@ GOLDEN = {
     ("digits_clutter", "train"): "9fe32feea4b5e4e5edbe6e8f362166f630880c364b68e0a96b8ed2e83f4e5bb0",
     ("digits_clutter", "val"): "4d0a2441b82c11f995a75aaf3afb2f4fb53b9005be1794ba8597502a5442cb84",
     ("digits_clutter", "test"): "7f9f93dce03a94b38e97654ab47faace35da57b69d2c80a86029acfc7f6df140",
+    ("digits_motion", "train"): "9da8eb53780fca7ff6b2c33981bc1ff18239838effe31262867001f3f0bac9ca",
+    ("digits_motion", "val"): "69cf827fda51644efe1fab6957e83da9aeb4daf6cd743dfc6f37d541bd55b385",
+    ("digits_motion", "test"): "dc3d28e5118dda063c6e65905856aa6ffca9e9431815afd89e3ac36368b47f4e",
     ("digits_pair", "train"): "bfaeffd159acd2bb30fdd507c24f8914eedc1bf984bca8dee7cac9dd68fef334",
     ("digits_pair", "val"): "bc84dba2a5bd56ac07ad28f2168eee29695ea601f28ca965a64189e85144c667",
     ("digits_pair", "test"): "8e686f1bf4ebe9853289a82c977dffd9b1ee78e189d92fef993782b9016bf9ae",
@@ -44,7 +54,7 @@ def test_default_data_are_the_published_bytes(name: str) -> None:
         assert (split, digest) == (split, GOLDEN[name, split])
 
 
-@pytest.mark.parametrize("name", ["digits_clutter", "digits_pair"])
+@pytest.mark.parametrize("name", COMPOSED)
 def test_another_data_seed_gives_other_data(name: str) -> None:
     sizes = {"train_size": 31, "val_size": 31, "test_size": 31}
     one, other = CLASSES[name](**sizes), CLASSES[name](**sizes, data_seed=1)
@@ -80,8 +90,8 @@ def _logistic_accuracy(data: EmbeddedDataModule) -> float:
     (train, train_labels), (test, test_labels) = map(data.compose_split, ("train", "test"))
     features, seen = _statistics(train), _statistics(test)
     centre, scale = features.mean(0), features.std(0)
-    weight = torch.zeros(10, 5, dtype=torch.double, requires_grad=True)
-    bias = torch.zeros(10, dtype=torch.double, requires_grad=True)
+    weight = torch.zeros(data.num_classes, 5, dtype=torch.double, requires_grad=True)
+    bias = torch.zeros(data.num_classes, dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
     targets = torch.from_numpy(train_labels).long()
 
@@ -98,7 +108,9 @@ def _logistic_accuracy(data: EmbeddedDataModule) -> float:
 
 
 @pytest.mark.parametrize(
-    ("data", "ceiling"), [(DigitsClutter(), 0.15), (DigitsPair(), 0.25)], ids=["clutter", "pair"]
+    ("data", "ceiling"),
+    [(DigitsClutter(), 0.15), (DigitsMotion(), 0.25), (DigitsPair(), 0.25)],
+    ids=["clutter", "motion", "pair"],
 )
 def test_brightness_and_contrast_do_not_tell_the_class(
     data: EmbeddedDataModule, ceiling: float

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from attnlab.files import write_atomically
 
-Images = UInt8[np.ndarray, "count channels height width"]
+Images = UInt8[np.ndarray, "count *shape"]
 Labels = UInt8[np.ndarray, "count"]
 
 
@@ -42,12 +42,12 @@ def write_records(path: Path, images: Images, labels: Labels) -> None:
     write_atomically(path, content.getvalue())
 
 
-def read_records(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels] | None:
+def read_records(path: Path, shape: tuple[int, ...]) -> tuple[Images, Labels] | None:
     """Map a split into memory, copy-on-write.
 
     Args:
         path: File written by `write_records`.
-        shape: Channels, height and width of an image.
+        shape: Channels, height and width of an image; of a clip, the frames before them.
 
     Returns:
         Images [count, *shape] and labels [count], or None if the file is missing or damaged.

@@ -59,6 +59,39 @@ def paste(
     canvas[window] = patches
 
 
+def paste_scans(
+    canvas: UInt8[np.ndarray, "count rows columns"],
+    scans: Scans,
+    chosen: Integer[np.ndarray, "count"],
+    side: Integer[np.ndarray, "count"],
+    top: Integer[np.ndarray, "count"],
+    left: Integer[np.ndarray, "count"],
+) -> None:
+    """Lay one scan over each canvas, enlarged to `side` pixels, in place."""
+    for size in np.unique(side):
+        own = np.flatnonzero(side == size)
+        part = canvas[own]
+        paste(part, enlarge(scans, int(size))[chosen[own]], top[own], left[own])
+        canvas[own] = part
+
+
+def draw_windows(
+    rng: np.random.Generator,
+    textures: UInt8[np.ndarray, "photographs rows columns"],
+    side: int,
+    count: int,
+) -> UInt8[np.ndarray, "{count} {side} {side}"]:
+    """Draw windows of photographs, any place being as likely as any other."""
+    windows = sliding_window_view(textures, (side, side), axis=(1, 2))
+    drawn: np.ndarray = windows[tuple(rng.integers(size, size=count) for size in windows.shape[:3])]
+    return drawn
+
+
+def dimmed(pixels: UInt8[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Return three fifths of the brightness."""
+    return (pixels.astype(np.uint16) * 3 // 5).astype(np.uint8)
+
+
 def compose_clutter(
     rng: np.random.Generator,
     scans: Scans,
@@ -87,15 +120,8 @@ def compose_clutter(
     digits = draw_balanced(rng, labels, count)
     sizes = rng.choice(_CLUTTER_SIZES, count)
     top, left = rng.integers(_SIDE - sizes + 1, size=(2, count))
-    for size in _CLUTTER_SIZES:
-        own = np.flatnonzero(sizes == size)
-        part = ink[own]
-        paste(part, enlarge(scans, size)[digits[own]], top[own], left[own])
-        ink[own] = part
-
-    windows = sliding_window_view(textures, (_SIDE, _SIDE), axis=(1, 2))
-    background = windows[tuple(rng.integers(size, size=count) for size in windows.shape[:3])]
-    canvas = np.maximum(ink, (background.astype(np.uint16) * 3 // 5).astype(np.uint8))
+    paste_scans(ink, scans, digits, sizes, top, left)
+    canvas = np.maximum(ink, dimmed(draw_windows(rng, textures, _SIDE, count)))
     return canvas[:, None], labels[digits]
 
 
