@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnlab.data.base import EpochShuffle, Records
 from attnlab.data.cache import read_records
 from attnlab.data.digits8 import Digits8
 from attnlab.data.digits_pair import DigitsPair
@@ -44,10 +43,11 @@ def test_batches(data: Digits8) -> None:
         "predict": data.predict_dataloader(),
     }
     for loader in loaders.values():
-        images, labels = next(iter(loader))
+        images, labels, seeds = next(iter(loader))
         assert (images.shape, images.dtype) == ((29, 1, 8, 8), torch.uint8)
         assert (labels.shape, labels.dtype) == ((29,), torch.int64)
-    sizes = {name: [len(labels) for _, labels in loader] for name, loader in loaders.items()}
+        assert (seeds.shape, seeds.dtype) == ((29,), torch.int64)
+    sizes = {name: [len(labels) for _, labels, _ in loader] for name, loader in loaders.items()}
     assert sizes["train"] == [29] * (1122 // 29)
     assert sizes["val"] == [29] * (225 // 29) + [225 % 29]
     assert sizes["test"] == sizes["predict"] == [29] * (450 // 29) + [450 % 29]
@@ -55,7 +55,7 @@ def test_batches(data: Digits8) -> None:
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_sees_every_image_once_and_in_order(data: Digits8, split: str) -> None:
-    images, labels = (torch.cat(parts) for parts in zip(*data._loader(split), strict=True))
+    images, labels, _ = (torch.cat(parts) for parts in zip(*data._loader(split), strict=True))
     expected_images, expected_labels = data.compose_split(split)
     assert np.array_equal(images, expected_images)
     assert np.array_equal(labels, expected_labels)
@@ -64,45 +64,8 @@ def test_evaluation_sees_every_image_once_and_in_order(data: Digits8, split: str
 def test_training_keeps_image_and_label_together(data: Digits8) -> None:
     images, labels = data.compose_split("train")
     known = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-    for batch, targets in data.train_dataloader():
+    for batch, targets, _ in data.train_dataloader():
         assert [known[image.numpy().tobytes()] for image in batch] == targets.tolist()
-
-
-@forks
-def test_workers_give_the_same_batches(data: Digits8) -> None:
-    alone = list(data.val_dataloader())
-    data.num_workers = 1
-    for (images, labels), (expected, targets) in zip(data.val_dataloader(), alone, strict=True):
-        assert torch.equal(images, expected)
-        assert torch.equal(labels, targets)
-
-
-def _orders(seed: int, *, drawn_before: int = 0) -> list[list[int]]:
-    """Return the orders of two epochs."""
-    L.seed_everything(seed, verbose=False)
-    torch.rand(drawn_before)
-    shuffle = EpochShuffle(Records(torch.arange(101)))
-    return [list(shuffle), list(shuffle)]
-
-
-def test_order_follows_the_global_seed_alone() -> None:
-    first, second = _orders(3)
-    assert sorted(first) == sorted(second) == list(range(101))
-    assert first != second
-    assert _orders(3, drawn_before=7) == [first, second]
-    assert first not in _orders(4)
-
-
-def test_order_of_an_epoch_does_not_need_the_epochs_before() -> None:
-    L.seed_everything(3, verbose=False)
-    straight, resumed = (EpochShuffle(Records(torch.arange(101))) for _ in range(2))
-    orders = []
-    for epoch in range(3):
-        straight.set_epoch(epoch)
-        orders.append(list(straight))
-    resumed.set_epoch(2)
-    assert list(resumed) == orders[2]
-    assert len({tuple(order) for order in orders}) == 3
 
 
 def test_every_split_and_data_seed_has_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +83,9 @@ def test_data_ignore_the_seed_of_the_run(tmp_path: Path) -> None:
 
 
 def test_normalisation(data: Digits8) -> None:
-    images, labels = next(iter(data.val_dataloader()))
+    images, labels, seeds = next(iter(data.val_dataloader()))
     before = images.clone()
-    normalised, same = data.on_after_batch_transfer((images, labels), 0)
+    normalised, same = data.on_after_batch_transfer((images, labels, seeds), 0)
     assert normalised.dtype == torch.float32
     expected = (before.double() / 255 - data.mean) / data.std
     torch.testing.assert_close(normalised.double(), expected, rtol=1e-6, atol=1e-6)
@@ -185,7 +148,7 @@ def test_prepared_files_are_used_and_not_made_again(
     again.setup("fit")
     for split in SPLITS:
         for one, other in zip(data.records[split], again.records[split], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+            assert torch.equal(one, other)
 
 
 def test_damaged_file_is_made_again(data: Digits8) -> None:
@@ -218,7 +181,7 @@ def test_unwritable_cache_is_announced_and_done_without(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"cache_dir='.*cache' cannot be written"):
         data.prepare_data()
     data.setup("fit")
-    assert len(data.records["train"]) == 1122
+    assert len(data.records["train"][1]) == 1122
 
 
 @forks
@@ -252,10 +215,3 @@ def test_processes_starting_together_make_one_sound_cache(tmp_path: Path) -> Non
 def test_arguments_that_cannot_be_are_named(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DigitsPair(**arguments)
-
-
-def test_a_batch_larger_than_the_training_data_is_named(tmp_path: Path) -> None:
-    data = Digits8(batch_size=1123, cache_dir=tmp_path)
-    data.setup("fit")
-    with pytest.raises(ValueError, match=r"batch_size=1123 must not exceed the 1122 training"):
-        data.train_dataloader()

@@ -1,8 +1,10 @@
 """What the data sets composed of several scans share: their sizes, on 32x32 pixels."""
 
+from collections.abc import Sequence
 from os import PathLike
 
 from attnlab.data.base import EmbeddedDataModule
+from attnlab.data.pixels import BatchTransform
 from attnlab.data.sources import Split
 
 
@@ -19,6 +21,7 @@ class ComposedDataModule(EmbeddedDataModule):
         num_workers: Loader processes.
         data_seed: Determines the data, whatever the seed of the run.
         cache_dir: Where composed images are kept.
+        batch_transforms: What changes a training batch, see `PixelDataModule`.
 
     Raises:
         ValueError: See `EmbeddedDataModule`.
@@ -33,6 +36,7 @@ class ComposedDataModule(EmbeddedDataModule):
         num_workers: int = 0,
         data_seed: int = 0,
         cache_dir: str | PathLike[str] | None = None,
+        batch_transforms: Sequence[BatchTransform] = (),
     ) -> None:
         sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        super().__init__(sizes, batch_size, num_workers, data_seed, cache_dir)
+        super().__init__(sizes, batch_size, num_workers, data_seed, cache_dir, batch_transforms)

@@ -1,5 +1,6 @@
 """The handwritten digits themselves: data for unit tests and runs of seconds."""
 
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import UInt8
 
 from attnlab.data.base import EmbeddedDataModule
 from attnlab.data.composer import enlarge
+from attnlab.data.pixels import BatchTransform
 from attnlab.data.sources import Split, load_scans
 
 
@@ -20,6 +22,7 @@ class Digits8(EmbeddedDataModule):
         num_workers: Loader processes.
         data_seed: Determines which training scans are held out for validation.
         cache_dir: Where composed images are kept.
+        batch_transforms: What changes a training batch, see `PixelDataModule`.
 
     Raises:
         ValueError: `side` is not 8, 16 or 32, or see `EmbeddedDataModule`.
@@ -35,11 +38,12 @@ class Digits8(EmbeddedDataModule):
         num_workers: int = 0,
         data_seed: int = 0,
         cache_dir: str | PathLike[str] | None = None,
+        batch_transforms: Sequence[BatchTransform] = (),
     ) -> None:
         if side not in (8, 16, 32):
             raise ValueError(f"{side=} must be 8, 16 or 32")
         sizes: dict[Split, int] = {"train": 1122, "val": 225, "test": 450}
-        super().__init__(sizes, batch_size, num_workers, data_seed, cache_dir)
+        super().__init__(sizes, batch_size, num_workers, data_seed, cache_dir, batch_transforms)
         self.input_shape = (1, side, side)
 
     def recipe(self, split: Split) -> dict[str, int]:

@@ -1,0 +1,118 @@
+"""Which sample, in which epoch: all that its augmentation depends on besides the run's seed."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch.utils.data import DistributedSampler
+
+_MASK = 2**64 - 1
+
+Bits = TypeVar("Bits", int, NDArray[Any])
+
+
+class SampleKey(NamedTuple):
+    """One use of one sample.
+
+    Attributes:
+        epoch: Epoch of the run, from 0.
+        sample: Position of the sample in its data set.
+        repeat: Which of its repetitions within the epoch, from 0.
+    """
+
+    epoch: int
+    sample: int
+    repeat: int = 0
+
+
+def mix(value: Bits) -> Bits:
+    """Scramble 64 bits, each element its own: splitmix64 (Steele, Lea and Flood 2014)."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def sample_seed(seed: int, key: SampleKey) -> int:
+    """Return 63 bits for one use of one sample, whichever process asks.
+
+    Args:
+        seed: Seed of the run.
+        key: The sample and its epoch.
+    """
+    value = mix(seed & _MASK)
+    for part in key:
+        value = mix(value ^ part)
+    return value >> 1
+
+
+def sample_seeds(seed: int, keys: Sequence[SampleKey]) -> Int64[np.ndarray, "keys"]:
+    """Return `sample_seed` of every key, at once."""
+    parts = np.asarray(keys, np.uint64).reshape(-1, len(SampleKey._fields))
+    value = np.full(len(parts), mix(seed & _MASK), np.uint64)
+    for part in parts.T:
+        value = mix(value ^ part)
+    return (value >> 1).astype(np.int64)
+
+
+class KeySampler(DistributedSampler[SampleKey]):
+    """Yields the keys of one epoch, in an order that depends on the seed and the epoch alone.
+
+    Unlike a draw from the global generator the order does not depend on how many numbers the
+    model's initialisation took, so runs of one seed see one order whatever they train, and a
+    resumed run continues with the order of its epoch. Processes take turns along the order; in
+    training those left over are dropped, so that all take the same number of steps, while an
+    evaluation neither drops nor repeats any. Lightning leaves a `DistributedSampler` as it is.
+
+    With `repeats`, every sample drawn is used so many times in a row, on different processes where
+    there are several, each with an augmentation of its own; an epoch keeps its length and sees
+    fewer distinct samples (repeated augmentation, Hoffer et al. 2020, as in DeiT).
+
+    Args:
+        size: Number of samples.
+        train: Whether to shuffle.
+        seed: Seed of the order; that of the run, ``torch.initial_seed()``, when None.
+        repeats: Uses of a sample in an epoch, in training.
+        num_replicas: Number of processes.
+        rank: Which of them this is.
+
+    Raises:
+        ValueError: `repeats` is below 1, or `rank` is not one of the processes.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        train: bool,
+        seed: int | None = None,
+        repeats: int = 1,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if repeats < 1:
+            raise ValueError(f"{repeats=} must be at least 1")
+        super().__init__(range(size), num_replicas, rank)  # type: ignore[arg-type]
+        self.size = size
+        self.train = train
+        self.seed = torch.initial_seed() if seed is None else seed
+        self.repeats = repeats if train else 1
+
+    def order(self) -> torch.Tensor:
+        """Return the samples of this epoch, over all processes [size]."""
+        if not self.train:
+            return torch.arange(self.size)
+        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
+        return torch.randperm(self.size, generator=torch.Generator().manual_seed(int(state[0])))
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        order = self.order().tolist()
+        for turn in range(len(self)):
+            sample, repeat = divmod(turn * self.num_replicas + self.rank, self.repeats)
+            yield SampleKey(self.epoch, order[sample], repeat)
+
+    def __len__(self) -> int:
+        spare = 0 if self.train else self.num_replicas - 1 - self.rank
+        return (self.size + spare) // self.num_replicas
