@@ -26,6 +26,18 @@ class Box(NamedTuple):
     width: int
 
 
+def check_ranges(scale: Sequence[float], ratio: Sequence[float]) -> None:
+    """Check the ranges of a random-resized crop.
+
+    Raises:
+        ValueError: A range is empty, not positive, or the area exceeds the image's.
+    """
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"{scale=} must be two ascending areas in (0, 1]")
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"{ratio=} must be two ascending positive ratios")
+
+
 def random_resized_box(
     height: int,
     width: int,

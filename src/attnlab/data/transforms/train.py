@@ -6,7 +6,13 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from attnlab.data.transforms.crop import Interpolation, random_resized_box, resize, to_planes
+from attnlab.data.transforms.crop import (
+    Interpolation,
+    check_ranges,
+    random_resized_box,
+    resize,
+    to_planes,
+)
 
 
 class TrainTransform:
@@ -33,10 +39,7 @@ class TrainTransform:
     ) -> None:
         if size < 1:
             raise ValueError(f"{size=} must be at least 1")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"{scale=} must be two ascending areas in (0, 1]")
-        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"{ratio=} must be two ascending positive ratios")
+        check_ranges(scale, ratio)
         if not 0 <= flip <= 1:
             raise ValueError(f"{flip=} must be a probability")
         self.size = size
