@@ -1,0 +1,122 @@
+"""This project's side of the input benchmark: its data modules' own loaders, without workers.
+
+Runs in a process of its own, see `input_child`. The data modules are named by class path, as in an
+experiment file: they import lightning, which the benchmark itself must not.
+"""
+
+import importlib
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+POLICY = "rand-m9-mstd0.5-inc1"
+
+
+def contestants(settings: dict[str, Any]) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """Return what builds the calls; each call goes through its part of the files once."""
+    builds: dict[str, Callable[[], Callable[[], Any]]] = {}
+    for suffix, policy in (("", None), ("+randaugment", POLICY)):
+        for kind, floats in (("bytes", False), ("floats", True)):
+            builds[f"{kind}{suffix}"] = partial(image_epoch, settings, policy, floats)
+    builds["resize"] = partial(resize_difference, settings)
+    builds["cifar"] = partial(cifar_epoch, settings)
+    for name, reader in (("clips", "readers.PyAVReader"), ("frames", "frames.FrameTarReader")):
+        builds[name] = partial(clip_reader, settings, f"attnlab.data.video.{reader}")
+    return builds
+
+
+def named(path: str) -> Any:
+    """Return the class or function of a full path."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def imagenet(settings: dict[str, Any], policy: str | None, **options: Any) -> Any:
+    """Return the data module over the benchmark's images, set up for training."""
+    module = named("attnlab.data.imagenet.ImageNet")(
+        root=settings["images"],
+        size=settings["size"],
+        batch_size=settings["batch"],
+        select_on="official",
+        **{"num_workers": 0, **options},
+    )
+    module.setup("fit")
+    return module
+
+
+def image_epoch(settings: dict[str, Any], policy: str | None, floats: bool) -> Callable[[], int]:
+    """Return a call that loads batches of bytes, and normalises them here if `floats`."""
+    module = imagenet(settings, policy)
+    loader = module.train_dataloader()
+
+    def run() -> int:
+        torch.manual_seed(0)
+        count = 0
+        for batch in itertools.islice(loader, settings["batches"]):
+            pixels, labels, _ = module.on_before_batch_transfer(batch, 0)
+            if floats:
+                module.normalize(pixels)
+            count += len(labels)
+        return count
+
+    return run
+
+
+def resize_difference(settings: dict[str, Any]) -> Callable[[], float]:
+    """Return a call that compares resized crops with Pillow's: mean absolute grey levels."""
+    crop = importlib.import_module("attnlab.data.transforms.crop")
+    decode = named("attnlab.data.image.decode.decode")
+    image = importlib.import_module("PIL.Image")
+    size = (settings["size"], settings["size"])
+
+    def run() -> float:
+        rng, sums, count = np.random.default_rng(0), 0.0, 0
+        for path in sorted(Path(settings["images"]).glob("val/*/*")):
+            pixels = decode(path.read_bytes())
+            box = crop.random_resized_box(*pixels.shape[:2], (0.08, 1.0), (3 / 4, 4 / 3), rng)
+            ours = crop.resize(pixels[None], size, box)[0]
+            part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+            pillow = image.fromarray(part).resize(size, image.Resampling.BICUBIC)
+            sums += float(np.abs(ours.astype(int) - np.asarray(pillow)).mean())
+            count += 1
+        return sums / count
+
+    return run
+
+
+def cifar_epoch(settings: dict[str, Any]) -> Callable[[], int]:
+    """Return a call that crops, flips and normalises batches of images held in memory."""
+    module = named("attnlab.data.cifar.CIFAR10")(root=".", batch_size=settings["cifar_batch"])
+    count = settings["cifar_batch"] * settings["cifar_batches"]
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    module.records = {"train": (torch.from_numpy(images), torch.arange(count) % 10)}
+    loader = module.train_dataloader()
+
+    def run() -> int:
+        count = 0
+        for pixels, labels, seeds in itertools.islice(loader, settings["cifar_batches"]):
+            for transform in module.pixel_transforms:
+                pixels = transform(pixels, seeds)
+            module.normalize(pixels)
+            count += len(labels)
+        return count
+
+    return run
+
+
+def clip_reader(settings: dict[str, Any], path: str) -> Callable[[], int]:
+    """Return a call that opens each clip by a reader and decodes the frames asked for."""
+    reader = named(path)()
+    addresses = list(reader.find(Path(settings["clips"])).values())
+
+    def run() -> int:
+        for address in addresses:
+            reader.read(address, settings["indices"])
+        return len(addresses)
+
+    return run
