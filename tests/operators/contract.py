@@ -131,6 +131,50 @@ class OperatorLaws:
         assert out.shape == (2, *other, DIM)
         assert out.isfinite().all()
 
+    def inflates(self, mixer: TokenMixer) -> bool:
+        """Return whether the operator has a form on clips; override where a variant has none."""
+        return True
+
+    def test_inflated_gives_every_frame_of_a_static_clip_what_it_gave_the_image(
+        self, make: MixerFactory
+    ) -> None:
+        grid = self.grids[0]
+        mixer, x = build(make, grid), tokens(grid)
+        if not self.inflates(mixer):
+            with pytest.raises(ValueError, match="cannot be inflated to clips"):
+                mixer.inflate(5)
+            return
+        expected = mixer(x)
+        for frames, kernel_frames in ((5, 3), (2, 4), (1, 1)):
+            inflated = mixer.inflate(frames, kernel_frames)
+            assert inflated.grid == (frames, *grid)
+            assert inflated.state_dict().keys() == mixer.state_dict().keys()
+            for length in (frames, 3):
+                out = inflated(x.unsqueeze(1).expand(-1, length, *x.shape[1:]))
+                for frame in out.unbind(1):
+                    assert_close(frame, expected, 1e-10, f"{length} of {frames} frames")
+        assert torch.equal(mixer(x), expected)
+
+    def test_inflated_computes_its_reference(self, make: MixerFactory) -> None:
+        mixer = build(make, self.grids[0])
+        if not self.inflates(mixer):
+            return
+        inflated, clip = mixer.inflate(3), tokens((3, *self.grids[0]))
+        with torch.no_grad():
+            for parameter in inflated.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+            assert_close(inflated(clip), inflated.reference(clip), 1e-10, "inflated")
+
+    def test_refuses_to_inflate_what_is_strided_or_on_clips(self, make: MixerFactory) -> None:
+        if not self.inflates(build(make, self.grids[0])):
+            return
+        with pytest.raises(ValueError, match=r"stride=2 must be 1"):
+            make(DIM, HEADS, self.grids[0], 2).inflate(3)
+        with pytest.raises(ValueError, match=r"grid=\(3, 5, 2\) must be \(H, W\)"):
+            make(DIM, HEADS, GRID_3D).inflate(3)
+        with pytest.raises(ValueError, match="frames=0 and kernel_frames=3 must be at least 1"):
+            make(DIM, HEADS, self.grids[0]).inflate(0)
+
     def test_rejects_bad_sizes(self, make: MixerFactory) -> None:
         with pytest.raises(ValueError, match="heads=5"):
             make(DIM, 5, self.grids[0])

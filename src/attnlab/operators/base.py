@@ -1,5 +1,6 @@
 """The operator contract: the one thing every token mixer, backbone and study agrees on."""
 
+import copy
 import math
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -63,6 +64,35 @@ class TokenMixer(nn.Module):
     def out_grid(self, grid: Grid) -> Grid:
         """Return the grid of the output tokens for an input of `grid` tokens."""
         return tuple(math.ceil(size / self.stride) for size in grid)
+
+    def inflate(self, frames: int, kernel_frames: int = 3) -> "TokenMixer":
+        """Return this operator on clips (T, H, W), its weights a copy of those on images (H, W).
+
+        On a clip of equal frames, however many, every frame of the result is what this operator
+        gives on one of them.
+
+        Args:
+            frames: Tokens on the time axis that size what is learnt per position.
+            kernel_frames: Tokens in time of a local operator whose window has a size per axis.
+
+        Raises:
+            ValueError: The operator has no such form, its grid is not (H, W), `stride` is not 1,
+                or a number is below 1.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be inflated to clips")
+
+    def _copy_on_clips(self, frames: int, kernel_frames: int) -> "TokenMixer":
+        """Return a copy on the grid (frames, H, W), all that is learnt still as on images."""
+        if self.stride != 1 or len(self.grid) != 2:
+            raise ValueError(
+                f"to be inflated to clips, stride={self.stride} must be 1 and grid={self.grid} "
+                "must be (H, W)"
+            )
+        if frames < 1 or kernel_frames < 1:
+            raise ValueError(f"{frames=} and {kernel_frames=} must be at least 1")
+        inflated = copy.deepcopy(self)
+        inflated.grid = (frames, *self.grid)
+        return inflated
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the forward FLOPs per sample that `torch.utils.flop_counter` cannot see.

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from attnlab.operators.base import MixerFactory
+from attnlab.operators.base import MixerFactory, TokenMixer
 from attnlab.operators.lisa import LiSA
 from tests.operators.contract import OperatorLaws, assert_close, gradients
 
@@ -36,6 +36,10 @@ class TestLiSA(OperatorLaws):
         "softmax_scores": partial(LiSA, activation="softmax", content=False),
         "tanh_scores": partial(dense, activation="tanh", query_weights=False),
     }
+
+    def inflates(self, mixer: TokenMixer) -> bool:
+        """Frequencies are cut in time too, and copies of a table have high ones at its ends."""
+        return mixer.approximation != "truncated"
 
 
 @pytest.mark.parametrize("grid", [(13, 11), (3, 7, 5)])

@@ -63,6 +63,17 @@ class DepthwiseConv(TokenMixer):
         mixed: Tensor = self.proj(out.movedim(1, -1))
         return mixed
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Convolve with a cube of k tokens whose middle frame is the kernel, the others zero.
+
+        Copies in all k frames would not do: the zeros before and after the clip count.
+        """
+        inflated = self._copy_on_clips(frames, kernel_frames)
+        reach = self.kernel_size // 2
+        cube = F.pad(self.kernel.detach().unsqueeze(2), (0, 0, 0, 0, reach, reach))
+        inflated.kernel = nn.Parameter(cube)
+        return inflated
+
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Sum the shifted grid over all offsets, one at a time."""
         axes = x.ndim - 2

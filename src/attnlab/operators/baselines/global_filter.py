@@ -101,6 +101,12 @@ class GlobalFilter(TokenMixer):
         parts = self.filter.to(torch.promote_types(self.filter.dtype, torch.float32))
         return hermitian(torch.view_as_complex(parts), self.grid)
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Filter frame by frame at first: the filter is the same at all frequencies in time."""
+        inflated = self._copy_on_clips(frames, kernel_frames)
+        inflated.filter = nn.Parameter(self.filter.detach().repeat(frames, 1, 1, 1, 1))
+        return inflated
+
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Sum the Fourier series of the kernel, then shift and add the grid once per offset."""
         grid = torch.tensor(self.grid, device=x.device)

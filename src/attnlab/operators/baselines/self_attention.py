@@ -49,6 +49,10 @@ class SelfAttention(TokenMixer):
         mixed: Tensor = self.proj(out.transpose(1, 2).reshape(*queries.shape[:-1], self.out_dim))
         return mixed
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Attend over the whole clip; it knows as little about time as about positions."""
+        return self._copy_on_clips(frames, kernel_frames)
+
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Attend head by head with the softmax written out."""
         queries = strided(x, self.stride)

@@ -169,6 +169,13 @@ class WindowAttention(TokenMixer):
         attend = attend_fused if fused else attend_by_head
         return attend(self.qkv(window_partition(x, window)), bias, window, grid)
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Attend in cubes of ``w`` tokens, the biases copied over time (Video Swin, Liu 2022)."""
+        inflated = self._copy_on_clips(frames, kernel_frames)
+        copies = self.bias_table.detach().repeat(2 * self.window_size - 1, 1)
+        inflated.bias_table = nn.Parameter(copies)
+        return inflated
+
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Attend over the whole grid, with all pairs but those that share a window masked."""
         grid = tuple(x.shape[1:-1])

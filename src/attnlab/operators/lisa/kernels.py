@@ -15,6 +15,13 @@ QueryFeatures = Float[Tensor, "#batch heads queries features"]
 KeyFeatures = Float[Tensor, "#batch groups keys features"]
 
 
+def per_head(
+    x: Float[Tensor, "batch *grid channels"], heads: int
+) -> Float[Tensor, "batch {heads} tokens width"]:
+    """Split the channels of tokens, in row-major order, among the heads."""
+    return torch.unflatten(x.flatten(1, -2), -1, (heads, -1)).transpose(1, 2)
+
+
 def _grouped(queries: Tensor, groups: int) -> Tensor:
     """Split the heads into the groups that share a key."""
     return torch.unflatten(queries, 1, (groups, -1))

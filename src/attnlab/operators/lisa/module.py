@@ -1,7 +1,6 @@
 """The LiSA layer: owns the parameters and picks the form that computes them."""
 
 import math
-from collections.abc import Collection
 from typing import ClassVar, Literal
 
 import torch
@@ -9,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
+from attnlab.operators.checks import check_one_of
 from attnlab.operators.init import lecun_linear
-from attnlab.operators.lisa import dense, spectral
-from attnlab.operators.lisa.kernels import ACTIVATIONS, FEATURE_MAPS, features, linear_attention
+from attnlab.operators.lisa import dense, kernels, spectral
+from attnlab.operators.lisa import tables as rpe
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
-from attnlab.operators.lisa.tables import gaussian_tables, resize, toeplitz
 
 APPROXIMATIONS = ("none", "fft", "circular", "truncated", "split")
 VARIANTS = ("pattern", "mask")
@@ -83,10 +82,10 @@ class LiSA(TokenMixer):
         kept_frequencies: float = 0.5,
     ) -> None:
         super().__init__(dim, heads, grid, stride, out_dim=out_dim)
-        _check_one_of("approximation", approximation, APPROXIMATIONS)
-        _check_one_of("kernel", kernel, FEATURE_MAPS)
-        _check_one_of("variant", variant, VARIANTS)
-        _check_one_of("activation", activation, ACTIVATIONS)
+        check_one_of("approximation", approximation, APPROXIMATIONS)
+        check_one_of("kernel", kernel, kernels.FEATURE_MAPS)
+        check_one_of("variant", variant, VARIANTS)
+        check_one_of("activation", activation, kernels.ACTIVATIONS)
         if num_rpes < 0:
             raise ValueError(f"{num_rpes=} must be at least 0")
         if key_dim < 1:
@@ -140,13 +139,13 @@ class LiSA(TokenMixer):
         if not rpes:
             return
         self.composing = nn.Parameter(
-            gaussian_tables(heads, rpes, self.grid, periodic=self.periodic)
+            rpe.gaussian_tables(heads, rpes, self.grid, periodic=self.periodic)
         )
         if self.variant == "mask":
             self.to_gate = lecun_linear(self.dim, heads * rpes)
             return
         self.encoding = nn.Parameter(
-            gaussian_tables(groups, rpes, self.grid, periodic=self.periodic)
+            rpe.gaussian_tables(groups, rpes, self.grid, periodic=self.periodic)
         )
         if self.query_weights:
             weight = torch.empty(heads, self.key_dim, rpes)
@@ -158,7 +157,7 @@ class LiSA(TokenMixer):
         """Mix the tokens by dense Toeplitz matrices (``none``) or by FFTs (all others)."""
         grid = tuple(x.shape[1:-1])
         q, k, v, prior = self._project(x)
-        phi_q, phi_k = features(q, k, self.temperature, self.kernel)
+        phi_q, phi_k = kernels.features(q, k, self.temperature, self.kernel)
         if not self.num_rpes:
             return self._merge(self._content(phi_q, phi_k, v), grid)
         mix = self._mix_dense if self.approximation == "none" else self._mix_spectral
@@ -196,11 +195,11 @@ class LiSA(TokenMixer):
                 f"grid={tuple(grid)} must have the {len(self.grid)} axes of grid={self.grid}"
             )
         queries = x[:, *[slice(None, None, self.stride)] * len(grid)]
-        q = _per_head(self.to_q(queries), self.heads)
-        k = _per_head(self.to_k(x), self.key_groups)
-        v = _per_head(self.to_v(x), self.heads)
+        q = kernels.per_head(self.to_q(queries), self.heads)
+        k = kernels.per_head(self.to_k(x), self.key_groups)
+        v = kernels.per_head(self.to_v(x), self.heads)
         if self.num_rpes and self.variant == "mask":
-            prior = _per_head(self.to_gate(queries), self.heads)
+            prior = kernels.per_head(self.to_gate(queries), self.heads)
         elif self.num_rpes and self.query_weights:
             prior = torch.einsum("bhnc,hcr->bhnr", q, self.query_weight)
         else:
@@ -208,7 +207,7 @@ class LiSA(TokenMixer):
         return q, k, v, prior
 
     def _content(self, phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:
-        return linear_attention(self.content_gain[:, None, None] * phi_q, phi_k, v)
+        return kernels.linear_attention(self.content_gain[:, None, None] * phi_q, phi_k, v)
 
     def _tables(self, grid: Grid) -> dict[str, Tensor]:
         """Return the tables for `grid`: composing, and encoding in the variant ``pattern``."""
@@ -216,17 +215,19 @@ class LiSA(TokenMixer):
             return {
                 "composing": self.temperature.new_zeros(self.heads, 0, *(2 * n - 1 for n in grid))
             }
-        tables = {"composing": resize(self.composing, self.grid, grid, periodic=self.periodic)}
+        tables = {"composing": rpe.resize(self.composing, self.grid, grid, periodic=self.periodic)}
         if self.variant == "pattern":
             # The sum over m gains tokens as the grid grows; sum_m a_nm E does not.
             tables["composing"] = tables["composing"] * (math.prod(self.grid) / math.prod(grid))
-            tables["encoding"] = resize(self.encoding, self.grid, grid, periodic=self.periodic)
+            tables["encoding"] = rpe.resize(self.encoding, self.grid, grid, periodic=self.periodic)
         return tables
 
     def _mix_dense(
         self, phi_q: Tensor, phi_k: Tensor, v: Tensor, prior: Tensor, grid: Grid
     ) -> Tensor:
-        tables = {n: toeplitz(table, grid, self.stride) for n, table in self._tables(grid).items()}
+        tables = {
+            n: rpe.toeplitz(table, grid, self.stride) for n, table in self._tables(grid).items()
+        }
         mix = dense.mask if self.variant == "mask" else dense.pattern
         return mix(phi_q, phi_k, v, prior, **tables, activation=self.activation)
 
@@ -258,6 +259,24 @@ class LiSA(TokenMixer):
         tokens = self.to_out(y.transpose(1, 2).flatten(2))
         return torch.unflatten(tokens, 1, self.out_grid(grid))
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Copy the tables over time; P of ``pattern``, a weight in a sum, shrinks accordingly.
+
+        ``truncated`` cuts frequencies in time too, which leaves no copies, and is refused.
+        """
+        if self.approximation == "truncated":
+            raise ValueError("LiSA with approximation='truncated' cannot be inflated to clips")
+        inflated = self._copy_on_clips(frames, kernel_frames)
+        for name, table in self._learnt_tables().items():
+            copies = rpe.copy_over_time(table, frames, periodic=self.periodic)
+            shared = name == "composing" and self.variant == "pattern"
+            setattr(inflated, name, nn.Parameter(copies / frames if shared else copies))
+        return inflated
+
+    def _learnt_tables(self) -> dict[str, Tensor]:
+        names = {"composing", "encoding"} & {*self._parameters}
+        return {name: getattr(self, name).detach() for name in sorted(names)}
+
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the FLOPs of the FFTs and products of spectra, per sample and forward pass."""
         if self.approximation == "none" or not self.num_rpes:
@@ -270,16 +289,8 @@ class LiSA(TokenMixer):
 
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return P and E, offset zero in the middle; of video the slice at temporal offset zero."""
-        maps = {}
-        for name in ("composing", "encoding"):
-            table = getattr(self, name, None)
-            if table is None:
-                continue
-            table = table.detach().flatten(0, 1)
-            if self.periodic:
-                table = torch.fft.fftshift(table, dim=tuple(range(1, table.ndim)))
-            maps[name] = table if table.ndim == 3 else table[:, table.shape[1] // 2]
-        return maps
+        tables = self._learnt_tables().items()
+        return {name: rpe.pictures(table, periodic=self.periodic) for name, table in tables}
 
     def extra_repr(self) -> str:
         """Show the options that change what is computed."""
@@ -287,13 +298,3 @@ class LiSA(TokenMixer):
             f"grid={self.grid}, stride={self.stride}, num_rpes={self.num_rpes}, "
             f"approximation={self.approximation}, kernel={self.kernel}, variant={self.variant}"
         )
-
-
-def _check_one_of(name: str, value: str, allowed: Collection[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
-
-
-def _per_head(x: Float[Tensor, "batch *grid channels"], heads: int) -> Tensor:
-    """Return [B, heads, tokens, channels / heads]."""
-    return torch.unflatten(x.flatten(1, -2), -1, (heads, -1)).transpose(1, 2)

@@ -93,6 +93,24 @@ def resize(
     return tables
 
 
+def copy_over_time(
+    tables: Float[Tensor, "rows rpes *offsets"], frames: int, *, periodic: bool
+) -> Float[Tensor, "rows rpes times *offsets"]:
+    """Repeat tables for every offset in time of `frames` frames."""
+    times = frames if periodic else 2 * frames - 1
+    return tables.unsqueeze(2).repeat(1, 1, times, *[1] * (tables.ndim - 2))
+
+
+def pictures(
+    tables: Float[Tensor, "rows rpes *offsets"], *, periodic: bool
+) -> Float[Tensor, "maps height width"]:
+    """Return tables with offset zero in the middle; of video the slice at no offset in time."""
+    maps = tables.flatten(0, 1)
+    if periodic:
+        maps = torch.fft.fftshift(maps, dim=tuple(range(1, maps.ndim)))
+    return maps if maps.ndim == 3 else maps[:, maps.shape[1] // 2]
+
+
 def _cubic(
     lines: Float[Tensor, "*rest length"], length: int, *, align_corners: bool = False
 ) -> Float[Tensor, "*rest {length}"]:

@@ -245,6 +245,23 @@ class QnA(TokenMixer):
             bias = query.new_zeros(self.window.offsets, *columns)
         return bias, torch.unflatten(self.scale, -1, columns)
 
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Attend in windows of `kernel_frames` frames, all tables copied over their frames.
+
+        Copies leave the attention of each frame what it was, divided by the number of frames that
+        the window has inside the clip. The queries stay.
+        """
+        inflated = self._copy_on_clips(frames, kernel_frames)
+        assert isinstance(inflated, QnA)
+        inflated.window = self.window.on_clips(kernel_frames)
+        inflated.kernel_size = inflated.window.size
+        for name in self.no_weight_decay - {"query"}:
+            table = self._parameters.get(name)
+            if table is not None and len(table) == self.window.offsets:
+                copies = table.detach().repeat(kernel_frames, *[1] * (table.ndim - 1))
+                setattr(inflated, name, nn.Parameter(copies))
+        return inflated
+
     def out_grid(self, grid: Grid) -> Grid:
         """Return one token per window."""
         return self.window.count(grid)

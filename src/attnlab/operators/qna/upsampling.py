@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlab.operators.base import Grid
+from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.qna.module import QnA
 
 
@@ -65,6 +65,10 @@ class UpsamplingQnA(QnA):
     def out_grid(self, grid: Grid) -> Grid:
         """Return `factor` tokens per window along each axis."""
         return tuple(self.factor * count for count in super().out_grid(grid))
+
+    def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
+        """Refuse: each place inside a token of space and time has queries of its own."""
+        raise ValueError(f"{type(self).__name__} cannot be inflated to clips")
 
     def _sum(
         self,

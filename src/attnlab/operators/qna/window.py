@@ -92,6 +92,16 @@ class Window:
         padding = tuple((total - before, total - after) for total, (before, after) in sides)
         return replace(self, padding=padding)
 
+    def on_clips(self, frames: int) -> "Window":
+        """Return the windows over `frames` frames in a row of these ones, one at every frame."""
+        time = Window.build(1, frames)
+        return Window(
+            time.size + self.size,
+            time.stride + self.stride,
+            time.padding + self.padding,
+            time.dilation + self.dilation,
+        )
+
     def widened(self, extra: int) -> "Window":
         """Return the windows with `extra` more entries on both sides of the last axis."""
         *rest, (before, after) = self.padding
