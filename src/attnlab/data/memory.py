@@ -18,10 +18,13 @@ Records = tuple[UInt8[Tensor, "samples *shape"], Int64[Tensor, "samples"]]
 
 @runtime_checkable
 class PixelTransform(Protocol):
-    """Changes a training batch of bytes, by the samples' seeds alone."""
+    """Changes a training batch of bytes, by the samples' seeds alone.
 
-    def __call__(self, pixels: Tensor, seeds: Tensor) -> Tensor:
-        """Return new bytes.
+    Untyped, because jsonargparse asks implementations for the same annotations otherwise.
+    """
+
+    def __call__(self, pixels: Any, seeds: Any) -> Any:
+        """Return new bytes, a tensor like `pixels`.
 
         Args:
             pixels: Images [B, C, H, W] uint8.

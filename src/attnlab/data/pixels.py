@@ -13,10 +13,13 @@ KeyedBatch = tuple[Tensor, Tensor, Tensor]
 
 @runtime_checkable
 class BatchTransform(Protocol):
-    """Changes a training batch on its device, by the samples' seeds alone."""
+    """Changes a training batch on its device, by the samples' seeds alone.
 
-    def __call__(self, pixels: Tensor, targets: Tensor, seeds: Tensor) -> Batch:
-        """Return new pixels and targets.
+    Untyped, because jsonargparse asks implementations for the same annotations otherwise.
+    """
+
+    def __call__(self, pixels: Any, targets: Any, seeds: Any) -> Any:
+        """Return new pixels and targets, two tensors.
 
         Args:
             pixels: Normalised images [B, C, H, W] or clips [B, T, C, H, W].
