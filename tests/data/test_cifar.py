@@ -362,6 +362,34 @@ def test_crops_and_flips_are_the_default(root: Path):
     assert not set(_identities((plain[0][0], None))) & set(_identities((plain[1][0], None)))
 
 
+POLICY = "rand-m9-mstd0.5-inc1"
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_rand_augment_follows_the_crop_and_the_samples_seeds(root: Path):
+    cropped, augmented = _stream(root), _stream(root, auto_augment=POLICY)
+    changed = [
+        (a != b).flatten(1).any(1) for (a, _), (b, _) in zip(cropped, augmented, strict=True)
+    ]
+    # Two operations, each applied to every second image: a quarter stays as the crop left it.
+    assert 0.1 < 1 - torch.cat(changed).float().mean() < 0.45
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(cropped, augmented, strict=True))
+    for workers in (1, 2, 4):
+        shared = _stream(root, auto_augment=POLICY, num_workers=workers)
+        assert all(torch.equal(a, b) for (a, _), (b, _) in zip(augmented, shared, strict=True))
+
+
+def test_rand_augment_leaves_the_data_and_evaluation_alone(root: Path):
+    data = _ready(root, auto_augment=POLICY)
+    before = {split: pixels.clone() for split, (pixels, _) in data.records.items()}
+    list(data.train_dataloader())
+    assert all(torch.equal(data.records[split][0], pixels) for split, pixels in before.items())
+    seen = torch.cat([pixels for pixels, _, _ in data.val_dataloader()])
+    assert torch.equal(seen, before["val"])
+    assert data.augment.fill == (125, 123, 114)
+
+
 def test_yaml_builds_it(root: Path):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")
