@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 Interpolation = Literal["bicubic", "bilinear"]
 Frames = UInt8[np.ndarray, "frames height width 3"]
+Planes = UInt8[np.ndarray, "frames 3 height width"]
 
 TRIES = 10
 """Boxes drawn before a random-resized crop falls back to a central one."""
@@ -111,11 +111,11 @@ def resize_short_side(
     return resize(frames, (size * height // short, size * width // short), None, interpolation)
 
 
-def to_planes(frames: Frames, flip: bool = False) -> UInt8[Tensor, "frames 3 height width"]:
+def to_planes(frames: Frames, flip: bool = False) -> Planes:
     """Return frames with the channels first, contiguous, mirrored left to right if `flip`."""
     count, height, width, channels = frames.shape
     planes = np.empty((count, channels, height, width), np.uint8)
     source = frames[:, :, ::-1] if flip else frames
     for channel in range(channels):  # a third of the time of one transposed copy
         planes[:, channel] = source[..., channel]
-    return torch.from_numpy(planes)
+    return planes

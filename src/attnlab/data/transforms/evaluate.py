@@ -59,4 +59,4 @@ class EvalTransform:
             )
             crop = frames[:, top : top + self.size, left : left + self.size]
             views.append(to_planes(crop))
-        return views[0] if self.crops == 1 else torch.cat(views)
+        return torch.from_numpy(views[0] if self.crops == 1 else np.concatenate(views))
