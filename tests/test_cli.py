@@ -11,7 +11,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from attnlab.cli import main, one_line
+from attnlab.cli import main
+from attnlab.messages import one_line
 
 BASE = {
     "model": {

@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import re
 import sys
 import warnings
 from argparse import ArgumentError
@@ -20,6 +19,7 @@ from attnlab.callbacks.figures import LearntMaps
 from attnlab.callbacks.performance import Performance
 from attnlab.callbacks.record import RunRecord
 from attnlab.interop.import_qna import main as import_qna
+from attnlab.messages import one_line
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 EPILOG = "import-qna: official QnA weights as a checkpoint; see `attnlab import-qna --help`."
@@ -181,22 +181,6 @@ class AttnlabCLI(LightningCLI):
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(torch.cat(batches), path)  # type: ignore[arg-type]
         print(f"predictions: {path}")
-
-
-_NOISE = re.compile(
-    r"(- )?(Expected a <class 'NoneType'>|Given value|Subtypes:|Errors:|Does not validate"
-    r"|Parser key|Problem with given class_path)"
-)
-
-
-def one_line(message: str) -> str:
-    """Return the innermost cause in jsonargparse's nested message, behind its full key."""
-    keys = re.findall(r'Parser key "([\w.]+)"', message)
-    lines = [line for line in message.splitlines() if line and not _NOISE.match(line.lstrip())]
-    indents = [len(line) - len(line.lstrip()) for line in lines]
-    causes = [line for line, indent in zip(lines, indents, strict=True) if indent == max(indents)]
-    cause = causes[-1].strip().removeprefix("- ") if causes else " ".join(message.split())
-    return f"{'.'.join(keys)}: {cause}" if keys else cause
 
 
 def _quieten() -> None:
