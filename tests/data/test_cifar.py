@@ -1,5 +1,6 @@
 """CIFAR in all its forms, on small trees and on records written by hand."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -15,7 +16,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from attnlab.data import cifar_files
+from attnlab.data import cifar_files, validation
 from attnlab.data.batch.geometry import RandomCrop, RandomFlip
 from attnlab.data.cifar import CIFAR, CIFAR10, CIFAR100
 from attnlab.data.cifar_files import Found, find, read
@@ -249,10 +250,14 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path, monkeypatch: pyte
 def test_a_subset_is_legal_and_announced(root: Path):
     message = rf"{DIFFERS}: {TRAIN} train images, not 50,000; {TEST} test images, not 10,000$"
     with pytest.warns(UserWarning, match=message):
-        _ready(root)
+        data = _ready(root)
+    assert data.notes() == [
+        f"{TRAIN} train images, not 50,000",
+        f"{TEST} test images, not 10,000",
+    ]
 
 
-def test_pickles_that_are_not_the_published_ones_are_announced(
+def test_pickles_that_are_not_the_published_ones_are_noted(
     roots: dict[tuple[int, str], Path],
 ):
     found = find(roots[100, "python"], cifar_files.CIFAR100)
@@ -262,8 +267,7 @@ def test_pickles_that_are_not_the_published_ones_are_announced(
         sizes={"train": TRAIN, "test": TEST},
         md5={"train": "0" * 32, "test": hashlib.md5(content).hexdigest()},
     )
-    with pytest.warns(UserWarning, match=r"CIFAR-100: the MD5 of train is another$"):
-        read(found, layout)
+    assert read(found, layout).notes == ["train has another MD5"]
 
 
 def test_a_root_without_the_data_says_what_is_accepted(tmp_path: Path):
@@ -388,6 +392,33 @@ def test_rand_augment_leaves_the_data_and_evaluation_alone(root: Path):
     seen = torch.cat([pixels for pixels, _, _ in data.val_dataloader()])
     assert torch.equal(seen, before["val"])
     assert data.augment.fill == (125, 123, 114)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_validate_data_reads_it_whole(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], strict: bool
+):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"data: {{class_path: attnlab.data.cifar.CIFAR10, init_args: {{root: {root}}}}}"
+    )
+    arguments = ["--config", str(config), "--out", str(tmp_path), *["--strict"] * strict]
+    with pytest.raises(SystemExit, match="1") if strict else contextlib.nullcontext():
+        validation.main(arguments)
+    assert f"- {TRAIN} train images, not 50,000" in capsys.readouterr().out
+
+
+def test_validate_data_names_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write(tmp_path, train=23, test=7)
+    path = tmp_path / "cifar-10-batches-bin" / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"data: {{class_path: attnlab.data.cifar.CIFAR10, init_args: {{root: {tmp_path}}}}}"
+    )
+    with pytest.raises(SystemExit, match="2"):
+        validation.main(["--config", str(config), "--out", str(tmp_path)])
+    assert f"attnlab: error: {path} has 21,510 bytes, not" in capsys.readouterr().err
 
 
 def test_yaml_builds_it(root: Path):

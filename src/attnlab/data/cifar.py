@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from attnlab.data import cifar_files
 from attnlab.data.batch.geometry import RandomCrop, RandomFlip
@@ -117,6 +117,7 @@ class CIFAR(MemoryDataModule):
         self.data_seed = data_seed
         self.select_on: SelectOn = select_on
         self.download = download
+        self._notes: list[str] = []
         self.num_classes = self.layout.label_counts[-1]
 
     def dataset(self, split: Split, seed: int) -> MemoryDataset:
@@ -148,12 +149,16 @@ class CIFAR(MemoryDataModule):
         if self.records:
             return
         found = cifar_files.find(self.root, self.layout)
-        samples = cifar_files.read(found, self.layout)
-        train, test = samples["train"], samples["test"]
+        train, test, self._notes = cifar_files.read(found, self.layout)
         rank_zero_info(
             f"{self.layout.name}: {found}, {len(train.labels):,} training and "
             f"{len(test.labels):,} test images"
         )
+        if self._notes:
+            rank_zero_warn(
+                f"{found.path} differs from the published {self.layout.name}: "
+                + "; ".join(self._notes)
+            )
         self.records["test"] = _records(test)
         if self.select_on == "official":
             self.records["train"], self.records["val"] = _records(train), self.records["test"]
@@ -162,6 +167,10 @@ class CIFAR(MemoryDataModule):
             rest, held_out = hold_out(train.labels, size, self.data_seed)
             self.records["train"] = _records(train, rest)
             self.records["val"] = _records(train, held_out)
+
+    def notes(self) -> Sequence[str]:
+        """Return in what the data differ from the published ones, for `validate-data`."""
+        return self._notes
 
 
 def _records(samples: Samples, chosen: np.ndarray | slice = np.s_[:]) -> Records:

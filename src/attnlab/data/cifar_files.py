@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from lightning.pytorch.utilities import rank_zero_warn
 
 from attnlab.data.download import Archive, check
 from attnlab.data.pickles import load_arrays
@@ -63,6 +62,20 @@ class Layout:
     sizes: Mapping[Part, int]
     forms: Mapping[Form, Members]
     md5: Mapping[str, str] = field(default_factory=dict)
+
+
+class Contents(NamedTuple):
+    """A whole data set.
+
+    Attributes:
+        train: The images to train on.
+        test: Those to test on.
+        notes: In what they differ from the published ones, a line each.
+    """
+
+    train: Samples
+    test: Samples
+    notes: list[str]
 
 
 class Found(NamedTuple):
@@ -169,30 +182,34 @@ def find(root: Path, layout: Layout) -> Found:
     return found
 
 
-def read(found: Found, layout: Layout) -> dict[Part, Samples]:
-    """Return all images, after the MD5 of what the authors publish one for.
-
-    A folder may hold fewer images than published: then there is a warning.
+def read(found: Found, layout: Layout) -> Contents:
+    """Return all images, after the MD5 of an archive; a folder may hold fewer than published.
 
     Raises:
         ValueError: An archive or a file is damaged, or a label is no class.
         FileNotFoundError: A file is missing.
     """
     members = layout.forms[found.form]
-    names = [name for part in members.files.values() for name in part]
+    names = [name for files in members.files.values() for name in files]
     if found.packed:
         check(found.path, members.archive)
         contents = _unpack(found.path, members.folder, names)
     else:
         contents = {name: (found.path / name).read_bytes() for name in names}
-    samples: dict[Part, Samples] = {}
+    notes = [
+        f"{name} has another MD5"
+        for name in names
+        if _differs(contents[name], layout.md5.get(name))
+    ]
+    read_file = read_records if found.form == "binary" else read_pickle
+    parts: dict[Part, Samples] = {}
     for part, files in members.files.items():
-        read_file = read_records if found.form == "binary" else read_pickle
-        read_parts = [read_file(contents[name], str(found.path / name), layout) for name in files]
-        samples[part] = Samples(*map(np.concatenate, zip(*read_parts, strict=True)))
-    unlike = [name for name in names if _differs(contents[name], layout.md5.get(name))]
-    _report(found, layout, {part: len(own.labels) for part, own in samples.items()}, unlike)
-    return samples
+        pieces = [read_file(contents[name], str(found.path / name), layout) for name in files]
+        parts[part] = Samples(*map(np.concatenate, zip(*pieces, strict=True)))
+        count, published = len(parts[part].labels), layout.sizes[part]
+        if count != published:
+            notes.append(f"{count:,} {part} images, not {published:,}")
+    return Contents(parts["train"], parts["test"], notes)
 
 
 def _unpack(path: Path, folder: str, names: Iterable[str]) -> dict[str, bytes]:
@@ -214,20 +231,6 @@ def _unpack(path: Path, folder: str, names: Iterable[str]) -> dict[str, bytes]:
 def _differs(content: bytes, md5: str | None) -> bool:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return md5 is not None and found != md5
-
-
-def _report(found: Found, layout: Layout, sizes: Mapping[Part, int], unlike: Iterable[str]) -> None:
-    """Warn of data that are not the published ones."""
-    differences = [
-        f"{sizes[part]:,} {part} images, not {size:,}"
-        for part, size in layout.sizes.items()
-        if sizes[part] != size
-    ]
-    differences += [f"the MD5 of {name} is another" for name in unlike]
-    if differences:
-        rank_zero_warn(
-            f"{found.path} differs from the published {layout.name}: {'; '.join(differences)}"
-        )
 
 
 def read_records(content: bytes, source: str, layout: Layout) -> Samples:
