@@ -91,7 +91,8 @@ class FrameTarReader(FrameReader):
 
     Beside each ``00000.tar`` lie ``00000.json``, which maps the ids in it to [first frame, number
     of frames], and ``00000.index``, where each of its frames has two 64-bit integers: offset and
-    size in bytes. An address is the tar's path, first frame and number, with colons between.
+    size in bytes. An address is the tar's path, the id, the first frame and the number of frames,
+    with colons between.
     """
 
     def find(self, root: Path) -> dict[str, str]:
@@ -100,7 +101,7 @@ class FrameTarReader(FrameReader):
         for listing in sorted((root / TARS).glob("*.json")):
             tar = listing.with_suffix(".tar")
             for name, (first, count) in json.loads(listing.read_bytes()).items():
-                found[name] = f"{tar}:{first}:{count}"
+                found[name] = f"{tar}:{name}:{first}:{count}"
         return found
 
     def count(self, address: str) -> int:
@@ -109,15 +110,15 @@ class FrameTarReader(FrameReader):
 
     def clip(self, address: str, choose: Choose) -> Frames:
         """Decode the members; see `FrameReader`."""
-        tar, first, count = address.rsplit(":", 2)
+        tar, _, first, count = address.rsplit(":", 3)
         once, where = distinct(choose(int(count)), int(count))
         table = np.fromfile(
             tar.removesuffix(".tar") + ".index", _LONG, 2 * int(count), offset=16 * int(first)
-        ).reshape(-1, 2)
-        if len(table) != int(count):
+        )
+        if len(table) != 2 * int(count):
             raise UnreadableSampleError("the index beside the tar is cut off")
         with open(tar, "rb", buffering=0) as file:
-            places = table[once].tolist()
+            places = table.reshape(-1, 2)[once].tolist()
             contents = [os.pread(file.fileno(), size, offset) for offset, size in places]
         if [len(content) for content in contents] != [size for _, size in places]:
             raise UnreadableSampleError(f"the tar is cut off: {os.path.getsize(tar)} bytes")

@@ -1,6 +1,8 @@
 """Frames of a video file through torchcodec, an optional package."""
 
 import importlib
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from attnlab.data.video.readers import (
     require_complete,
     sniff_webm,
 )
+
+# Elements of a webm's Info: what precedes the video, hence within the first bytes.
+_HEADER = 4096
+_DURATION = re.compile(rb"\x44\x89(?:\x88(?P<double>.{8})|\x84(?P<single>.{4}))", re.DOTALL)
+_SCALE = re.compile(rb"\x2a\xd7\xb1\x83(.{3})", re.DOTALL)
 
 
 class TorchCodecReader(FrameReader):
@@ -62,6 +69,19 @@ def _unreadable(error: RuntimeError) -> UnreadableSampleError:
     return UnreadableSampleError(f"cannot be decoded: {' '.join(str(error).split())[:200]}")
 
 
+def _announced(path: str) -> float | None:
+    """Return the duration in a webm's header in seconds: torchcodec keeps it to itself."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER)
+    scale, duration = _SCALE.search(header), _DURATION.search(header)
+    if duration is None:
+        return None
+    number = duration["double"] or duration["single"]
+    (ticks,) = struct.unpack(">d" if len(number) == 8 else ">f", number)
+    nanoseconds = int.from_bytes(scale[1], "big") if scale else 1_000_000
+    return float(ticks) * nanoseconds / 1e9
+
+
 def _open(path: str) -> Any:
     sniff_webm(path)
     decoder = importlib.import_module("torchcodec.decoders").VideoDecoder(
@@ -70,7 +90,7 @@ def _open(path: str) -> Any:
     told = decoder.metadata
     require_complete(
         told.num_frames or 0,
-        told.duration_seconds_from_header,
+        _announced(path),
         told.average_fps_from_header,
         told.end_stream_seconds_from_content,
     )
