@@ -127,10 +127,11 @@ def test_transforms_apply_in_training_alone_and_in_order():
     batch = torch.full((1, 2, 1, 1), 11, dtype=torch.uint8), torch.tensor([2]), torch.tensor([17])
     bytes_ = torch.tensor([[[[2.0 * (2 * 11 + 1) + 3]], [[49.0]]]])
     normalised = data.normalize(bytes_)
+    data.num_classes = 3
     _during(data, training=True)
     pixels, targets = data.on_after_batch_transfer(batch, 0)
     torch.testing.assert_close(pixels, 2 * (2 * normalised + 5) + 7)
-    assert targets.tolist() == [2 + 2 * 17]
+    assert targets.tolist() == [[2 * 17, 2 * 17, 1 + 2 * 17]]
     for data.trainer in (None, SimpleNamespace(training=False)):
         pixels, targets = data.on_after_batch_transfer(batch, 0)
         torch.testing.assert_close(pixels, data.normalize(batch[0]))

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 Batch = tuple[Tensor, Tensor]
 KeyedBatch = tuple[Tensor, Tensor, Tensor]
@@ -23,7 +24,7 @@ class BatchTransform(Protocol):
 
         Args:
             pixels: Normalised images [B, C, H, W] or clips [B, T, C, H, W].
-            targets: Class indices [B], or probabilities [B, classes] from a transform before.
+            targets: Probabilities [B, classes].
             seeds: One 63-bit integer per sample [B] (int64): all randomness must derive from them.
         """
 
@@ -70,10 +71,11 @@ class PixelDataModule(L.LightningDataModule):
         return pixels.float().mul_(scale).sub_(shift)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Normalise the pixels; in training apply the batch transforms."""
+        """Normalise the pixels; in training apply the batch transforms, to one-hot targets."""
         pixels, targets, seeds = batch
         pixels = self.normalize(pixels)
-        if self.trainer is not None and self.trainer.training:
+        if self.batch_transforms and self.trainer is not None and self.trainer.training:
+            targets = one_hot(targets, self.num_classes).to(pixels.dtype)
             for transform in self.batch_transforms:
                 pixels, targets = transform(pixels, targets, seeds)
         return pixels, targets

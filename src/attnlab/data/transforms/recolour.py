@@ -62,7 +62,8 @@ def solarize(frame: Frame, threshold: int) -> Frame:
     if threshold > 255:
         return frame
     bright: np.ndarray = -(frame >= np.uint8(threshold)).view(np.uint8)  # bytes of ones
-    return frame ^ bright
+    out: np.ndarray = frame ^ bright
+    return out
 
 
 def solarize_add(frame: Frame, amount: int) -> Frame:
