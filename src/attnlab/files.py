@@ -5,8 +5,13 @@ import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, sync: bool = True) -> None:
     """Write `content` to `path` so that a reader, or a crash, never sees a part of it.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+        sync: Whether to wait until it is on the disk: the crash may then be the machine's.
 
     Raises:
         OSError: The directory cannot be written or the disk is full; `path` is then unchanged.
@@ -16,8 +21,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

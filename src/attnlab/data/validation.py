@@ -19,13 +19,13 @@ from jsonargparse import ArgumentParser
 from torch.utils.data import DataLoader, Dataset
 
 from attnlab.data.loading import StreamedDataModule
+from attnlab.data.progress import Progress
 from attnlab.data.streamed import Source
 from attnlab.files import write_atomically
 from attnlab.messages import one_line
 
 PROBLEMS, BAD_INPUT = 1, 2
 _CHUNK = 32  # samples per message of a worker
-_PROGRESS_S = 10
 _LISTED = 100  # in report.md; report.json has all
 
 
@@ -117,7 +117,7 @@ def validate(data: L.LightningDataModule, workers: int) -> Report:
                 seen.add(name)
                 indices.append(index)
         samples[split] = len(indices)
-        progress = _Progress(split, len(indices))
+        progress = Progress(split, len(indices))
         for index, reason in zip(indices, check_source(source, indices, workers), strict=True):
             if reason is not None:
                 problems.append(Problem(split, source.name(index), reason))
@@ -125,31 +125,6 @@ def validate(data: L.LightningDataModule, workers: int) -> Report:
     notes = list(data.notes()) if isinstance(data, Noted) else []
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     return Report(kind, samples, problems, notes, time.monotonic() - start)
-
-
-class _Progress:
-    """Says on stderr how far a split is, every few seconds."""
-
-    def __init__(self, split: str, total: int) -> None:
-        self.split = split
-        self.total = total
-        self.done = 0
-        self.start = self.shown = time.monotonic()
-
-    def step(self, problems: int) -> None:
-        self.done += 1
-        now = time.monotonic()
-        if now - self.shown < _PROGRESS_S:
-            return
-        self.shown = now
-        rate = self.done / (now - self.start)
-        left = (self.total - self.done) / rate / 60
-        print(
-            f"{self.split}: {self.done:,} of {self.total:,}, {problems} problems, {rate:,.0f}/s, "
-            f"{left:.0f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def write_report(report: Report, out: Path) -> None:

@@ -24,7 +24,7 @@ def is_wnid(name: str) -> bool:
 
 def check_classes(
     classes: Sequence[str],
-    num_classes: int,
+    num_classes: int | None,
     place: Place | str,
     official: Sequence[str] | None = None,
 ) -> None:
@@ -32,7 +32,7 @@ def check_classes(
 
     Args:
         classes: Names found in the training set, sorted.
-        num_classes: How many are expected.
+        num_classes: How many are expected; any when None.
         place: Where they were found.
         official: Names found in the validation set, if it says.
 
@@ -40,7 +40,7 @@ def check_classes(
         ValueError: Their number differs; the message names those missing and those too many
             where ImageNet's list or the validation set says which they are.
     """
-    if len(classes) == num_classes:
+    if num_classes in (None, len(classes)):
         return
     message = f"{num_classes=}, but {place} has {len(classes)} classes"
     for reference in (imagenet_wnids(), official or ()):

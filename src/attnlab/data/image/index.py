@@ -41,7 +41,7 @@ class Index(NamedTuple):
     notes: tuple[str, ...]
 
 
-def build_index(layout: Layout, num_classes: int) -> tuple[Index, list[str]]:
+def build_index(layout: Layout, num_classes: int | None) -> tuple[Index, list[str]]:
     """List a data set; the folders and files that this depends on are returned beside it.
 
     Raises:
@@ -71,11 +71,15 @@ def _check_unique(train: Names, official: Names) -> None:
         raise ValueError(f"{len(twice)} images are there more than once: {first(twice)}")
 
 
-def read_index(root: Path, num_classes: int) -> Index:
+def read_index(root: Path, num_classes: int | None) -> Index:
     """Return the index of `root`, from the cache where nothing has changed since it was listed.
 
     The times and sizes of all folders and files that it was listed from are compared: a stat per
     class, not per image.
+
+    Args:
+        root: Folder with the data.
+        num_classes: Number of classes expected; any when None.
 
     Raises:
         OSError: See `find_layout`.
