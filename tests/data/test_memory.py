@@ -119,7 +119,7 @@ class _Add:
     def __call__(self, *parts: Tensor):
         if len(parts) == 2:
             return 2 * parts[0] + self.value
-        return 2 * parts[0] + self.value, parts[1] + parts[2]
+        return 2 * parts[0] + self.value, parts[1] + parts[2][:, None]
 
 
 def test_transforms_apply_in_training_alone_and_in_order():
@@ -128,6 +128,7 @@ def test_transforms_apply_in_training_alone_and_in_order():
     bytes_ = torch.tensor([[[[2.0 * (2 * 11 + 1) + 3]], [[49.0]]]])
     normalised = data.normalize(bytes_)
     data.num_classes = 3
+    data.num_classes = 5
     _during(data, training=True)
     pixels, targets = data.on_after_batch_transfer(batch, 0)
     torch.testing.assert_close(pixels, 2 * (2 * normalised + 5) + 7)

@@ -75,7 +75,8 @@ def _compose(
         chosen = draw_balanced(rng, values, count)
         side = rng.integers(room - 4, room + 1, size=count)
         top, left = rng.integers(_SIDE - side + 1), rng.integers(room - side + 1)
-        paste_scans(ink, scans, chosen, side, top, place * room + left)
+        used, which = np.unique(chosen, return_inverse=True)  # few, when few images are wanted
+        paste_scans(ink, scans[used], which, side, top, place * room + left)
         labels = 10 * labels + values[chosen]
     bright, dark = (
         rng.integers(low, low + _BRIGHT, size=(count, 3, 1)) for low in (256 - _BRIGHT, 0)
