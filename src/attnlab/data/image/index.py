@@ -134,8 +134,8 @@ def _save(path: Path, root: Path, index: Index, read: list[str]) -> None:
 
 def _load(path: Path, root: Path) -> Index | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = dict(content)
         texts = {
             prefix: Names(arrays[f"{prefix}_joined"], arrays[f"{prefix}_ends"])
             for prefix in ("layout", "classes", "notes", "read", "train", "official")
