@@ -88,23 +88,23 @@ class LisaViT(Backbone):
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def _embed(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch rows columns features"]:
+        self, images: Float[Tensor, "batch *clip channels height width"]
+    ) -> Float[Tensor, "batch *times rows columns features"]:
         x: Tensor = self.patch_embed(images)
         if self.position is not None:
-            x = x + resize_positions(self.position, (x.shape[1], x.shape[2]))
+            x = x + resize_positions(self.position, (x.shape[-3], x.shape[-2]))
         return x
 
     def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch rows columns features"]:
+        self, images: Float[Tensor, "batch *clip channels height width"]
+    ) -> Float[Tensor, "batch *times rows columns features"]:
         """Return the normalised tokens on the grid of ``ceil(size / patch_size)`` patches."""
         features: Tensor = self.norm(self.blocks(self._embed(images)))
         return features
 
     def forward_features(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> list[Float[Tensor, "batch features rows columns"]]:
+        self, images: Float[Tensor, "batch *clip channels height width"]
+    ) -> list[Float[Tensor, "batch features *times rows columns"]]:
         """Return the tokens of the blocks chosen, all of one stride, channels first."""
         x, maps = self._embed(images), []
         for index, block in enumerate(self.blocks):

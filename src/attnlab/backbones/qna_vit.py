@@ -41,10 +41,10 @@ class StridedProjection(nn.Module):
         self.linear = lecun_linear(dim, out_dim)
 
     def forward(
-        self, x: Float[Tensor, "batch rows columns dim"]
-    ) -> Float[Tensor, "batch out_rows out_columns out_dim"]:
-        """Return ``ceil(size / stride)`` tokens per axis."""
-        projected: Tensor = self.linear(x[:, :: self.stride, :: self.stride])
+        self, x: Float[Tensor, "batch *times rows columns dim"]
+    ) -> Float[Tensor, "batch *times out_rows out_columns out_dim"]:
+        """Return ``ceil(size / stride)`` rows and columns."""
+        projected: Tensor = self.linear(x[..., :: self.stride, :: self.stride, :])
         return projected
 
 
@@ -65,22 +65,16 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.downsample = downsample
 
-    def mix(
-        self, x: Float[Tensor, "batch rows columns dim"]
-    ) -> Float[Tensor, "batch rows columns dim"]:
+    def mix(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *grid dim"]:
         """Apply the blocks that keep the resolution, in order."""
         mixed: Tensor = self.blocks(self.local_blocks(x))
         return mixed
 
-    def leave(
-        self, x: Float[Tensor, "batch rows columns dim"]
-    ) -> Float[Tensor, "batch out_rows out_columns out_dim"]:
+    def leave(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Apply the block that leaves for the next stage; the last stage's tokens stay."""
         return x if self.downsample is None else self.downsample(x)
 
-    def forward(
-        self, x: Float[Tensor, "batch rows columns dim"]
-    ) -> Float[Tensor, "batch out_rows out_columns out_dim"]:
+    def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Apply all blocks in order."""
         return self.leave(self.mix(x))
 
@@ -182,8 +176,8 @@ class QnAViT(Backbone):
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
 
     def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch rows columns features"]:
+        self, images: Float[Tensor, "batch *clip channels height width"]
+    ) -> Float[Tensor, "batch *times rows columns features"]:
         """Return the last stage's normalised tokens."""
         x = self.patch_embed(images)
         for stage in self.stages:
@@ -192,8 +186,8 @@ class QnAViT(Backbone):
         return features
 
     def forward_features(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> list[Float[Tensor, "batch _width _rows _columns"]]:
+        self, images: Float[Tensor, "batch *clip channels height width"]
+    ) -> list[Float[Tensor, "batch _width *_grid"]]:
         """Return the tokens of the stages chosen, before they leave, channels first.
 
         With patches of 4 pixels the strides are 4, 8, 16 and 32. The final norm is not applied.

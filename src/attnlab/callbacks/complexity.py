@@ -17,14 +17,16 @@ def forward_gflops(network: nn.Module, input_shape: tuple[int, ...]) -> float:
 
     Args:
         network: Any module; left in the mode (train or eval) it was in.
-        input_shape: Shape of one sample without the batch, (C, H, W) or (C, T, H, W).
+        input_shape: Shape of one sample without the batch, (C, H, W) or (T, C, H, W).
     """
     uncounted = 0
 
     def declare(mixer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         nonlocal uncounted
         assert isinstance(mixer, TokenMixer)
-        uncounted += mixer.uncounted_flops(tuple(inputs[0].shape[1:-1]))
+        # On clips a mixer's batch may be the frames of the sample, or its places.
+        batch, *grid = inputs[0].shape[:-1]
+        uncounted += batch * mixer.uncounted_flops(tuple(grid))
 
     mixers = [module for module in network.modules() if isinstance(module, TokenMixer)]
     hooks = [mixer.register_forward_pre_hook(declare) for mixer in mixers]

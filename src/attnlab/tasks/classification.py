@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from attnlab.backbones.base import Backbone
@@ -63,22 +63,30 @@ class ClassificationTask(L.LightningModule):
         self.schedule_factory = schedule
         self.train_criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.criterion = nn.CrossEntropyLoss()
-        top_k = {f"top{k}": k for k in (1, 5) if k <= num_classes}
-        accuracies = MetricCollection(
-            {
-                name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
-                for name, k in top_k.items()
-            }
-        )
+        accuracies = MetricCollection(self.accuracies(num_classes))
         self.val_accuracy = accuracies.clone(prefix="val/")
         self.test_accuracy = accuracies.clone(prefix="test/")
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+
+    @staticmethod
+    def accuracies(num_classes: int) -> dict[str, Metric | MetricCollection]:
+        """Return the metrics of validation and test, by name, all from logits and class indices."""
+        top_k = {f"top{k}": k for k in (1, 5) if k <= num_classes}
+        return {
+            name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
+            for name, k in top_k.items()
+        }
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         logits: Tensor = self.classifier(images)
+        return logits
+
+    def evaluated(self, inputs: Tensor) -> Float[Tensor, "batch classes"]:
+        """Return the logits that validation, test and prediction go by."""
+        logits: Tensor = self(inputs)
         return logits
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -92,7 +100,7 @@ class ClassificationTask(L.LightningModule):
         self, stage: str, loss: MeanMetric, accuracy: MetricCollection, batch: Batch
     ) -> None:
         images, targets = batch
-        logits = self(images)
+        logits = self.evaluated(images)
         loss.update(self.criterion(logits, targets), weight=len(images))
         accuracy.update(logits, targets if targets.ndim == 1 else targets.argmax(dim=1))
         self.log(f"{stage}/loss", loss, on_epoch=True)
@@ -113,7 +121,7 @@ class ClassificationTask(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_index: int) -> Float[Tensor, "batch classes"]:
         """Return class probabilities [B, num_classes]."""
-        return torch.softmax(self(batch[0]), dim=1)
+        return torch.softmax(self.evaluated(batch[0]), dim=1)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser over two parameter groups, and a schedule as long as the run."""
