@@ -128,7 +128,6 @@ def test_transforms_apply_in_training_alone_and_in_order():
     bytes_ = torch.tensor([[[[2.0 * (2 * 11 + 1) + 3]], [[49.0]]]])
     normalised = data.normalize(bytes_)
     data.num_classes = 3
-    data.num_classes = 5
     _during(data, training=True)
     pixels, targets = data.on_after_batch_transfer(batch, 0)
     torch.testing.assert_close(pixels, 2 * (2 * normalised + 5) + 7)
