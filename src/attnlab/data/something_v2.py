@@ -1,6 +1,5 @@
 """Something-Something-V2 (Goyal et al. 2017), as downloaded or as frames extracted from it."""
 
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -153,7 +152,7 @@ class SomethingV2(StreamedDataModule):
                 f"{self.root}: {type(self.index.reader).__name__}; {self.num_classes} classes, "
                 f"{train:,} training and {official:,} validation videos"
             )
-            for note in self.problems():
+            for note in self.notes():
                 rank_zero_warn(note)
         super().setup(stage)
 
@@ -161,7 +160,9 @@ class SomethingV2(StreamedDataModule):
         """Return the videos of a split."""
         official = split == "test" or (split == "val" and self.select_on == "official")
         clips = {"train": None, "val": 1, "test": self.test_views[0]}[split]
-        source = self._source("validation" if official else "train", clips)
+        videos = self.index.parts["validation" if official else "train"]
+        frames = self.input_shape[0]
+        source = Clips(self.index.reader, self.root, videos, self.rule, frames, clips)
         part = Part(source, self._chosen(source, split, official))
         seed = torch.initial_seed()
         if clips is None:
@@ -175,10 +176,6 @@ class SomethingV2(StreamedDataModule):
         transform = EvalTransform(self.input_shape[-1], ratio, crops)
         return ViewClips(part, transform, seed, self.on_error, clips * crops)
 
-    def _source(self, part: Published, clips: int | None) -> Clips:
-        index, frames = self.index, self.input_shape[0]
-        return Clips(index.reader, self.root, index.parts[part], self.rule, frames, clips)
-
     def _chosen(self, source: Source, split: Split, official: bool) -> Int64[np.ndarray, " kept"]:
         """Return which videos of a published set belong to a split."""
         chosen = np.arange(len(source))
@@ -189,14 +186,9 @@ class SomethingV2(StreamedDataModule):
             chosen = np.intersect1d(chosen, kept(source, self.exclude))
         return chosen
 
-    def problems(self) -> Iterator[str]:
-        """Yield what is odd about the data set as a whole, for `validate-data`."""
-        if self.index.note is not None:
-            yield self.index.note
-
-    def sources(self) -> dict[str, Source]:
-        """Return all videos, for `validate-data`."""
-        return {"train": self._source("train", 1), "official": self._source("validation", 1)}
+    def notes(self) -> list[str]:
+        """Return what is odd about the data set as a whole, for `validate-data`."""
+        return [] if self.index.note is None else [self.index.note]
 
 
 def read_index(root: Path, num_classes: int, reader: FrameReader | None) -> Index:
