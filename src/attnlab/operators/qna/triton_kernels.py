@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from attnlab.operators.qna.triton_tiles import (
+    LN_2,
     LOG2_E,
     at_entry,
     blocks,
@@ -98,20 +99,27 @@ def _settle(
     """Store the logarithms of the sums; return shifts, inverses of sums, and which are lost."""
     QUERIES: tl.constexpr = SHAPE[0]
     TOKENS: tl.constexpr = BLOCK[0]
+    NAN: tl.constexpr = tl.PropagateNan.ALL
     lost = tl.full([BLOCK[1], BLOCK[2]], 0, tl.int1)
     inverses = ()
     shifts = ()
     for q in tl.static_range(QUERIES):
         shifts = shifts + (_finite(peaks[q]),)
+        smallest = tl.full([BLOCK[1], BLOCK[2]], 1, peaks[q].dtype)
+        largest = smallest
         for r in tl.static_range(TOKENS):
             total = sums[q * TOKENS + r]
             exist = in_row(dense, r, count[2])
-            sound = (total >= LEAST) & (total <= 1.0 / LEAST)
-            lost = lost | (exist & (peaks[q] != float("-inf")) & (sound == 0))
-            total = tl.where(sound, total, 1.0)
-            inverses = inverses + (1.0 / total,)
-            logarithm = tl.where(sound, shifts[q] + tl.log(total), float("-inf"))
+            seen = tl.where(exist, total, 1.0)
+            smallest = tl.minimum(smallest, seen, propagate_nan=NAN)
+            largest = tl.maximum(largest, seen, propagate_nan=NAN)
+            guarded = tl.maximum(total, LEAST)
+            inverses = inverses + (1.0 / guarded,)
+            # Lost sums are stored anew, so that 0 is the sum of an empty window.
+            logarithm = tl.where(total > 0.0, shifts[q] + tl.log2(guarded) * LN_2, float("-inf"))
             store_query(sums_row, dense, exist, r, logarithm, q, SHAPE)
+        sound = (smallest >= LEAST) & (largest <= 1.0 / LEAST)
+        lost = lost | ((peaks[q] != float("-inf")) & (sound == 0))
     return shifts, inverses, lost
 
 
