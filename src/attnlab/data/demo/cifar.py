@@ -79,9 +79,10 @@ def _compose(
         paste_scans(ink, scans[used], which, side, top, place * room + left)
         labels = 10 * labels + values[chosen]
     bright, dark = (
-        rng.integers(low, low + _BRIGHT, size=(count, 3, 1)) for low in (256 - _BRIGHT, 0)
+        rng.integers(low, low + _BRIGHT, size=(count, 3, 1)).astype(np.uint16)
+        for low in (256 - _BRIGHT, 0)
     )
-    cover = ink.reshape(count, 1, -1).astype(np.int64)
+    cover = ink.reshape(count, 1, -1).astype(np.uint16)  # 255 * 255 is the largest sum below
     pixels = (bright * cover + dark * (255 - cover)) // 255
     return pixels.astype(np.uint8).reshape(count, -1), labels
 
