@@ -1,11 +1,12 @@
-"""The command line: ``attnlab fit | validate | test | predict --config FILE | import-qna``."""
+"""The command line: ``attnlab fit | validate | test | predict --config FILE``, and `commands`."""
 
 import datetime
+import functools
 import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,32 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from attnlab import commands
 from attnlab.callbacks.figures import LearntMaps
 from attnlab.callbacks.performance import Performance
 from attnlab.callbacks.record import RunRecord
-from attnlab.interop.import_qna import main as import_qna
+from attnlab.callbacks.skipped import SkippedSamples
+from attnlab.data.streamed import UnreadableSampleError
 from attnlab.messages import one_line
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
-EPILOG = "import-qna: official QnA weights as a checkpoint; see `attnlab import-qna --help`."
 
 
 class UsageError(Exception):
     """Something the user asked for that cannot be; the message is one line."""
+
+
+def _as_usage(step: Callable[..., None]) -> Callable[..., None]:
+    """Let what a data module finds wrong on the disk be the user's to mend as well."""
+
+    @functools.wraps(step)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            step(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from error
+
+    return wrapped
 
 
 class SaveFitConfig(SaveConfigCallback):
@@ -120,6 +135,8 @@ class AttnlabCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, OSError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
+        for name in ("prepare_data", "setup"):
+            setattr(self.datamodule, name, _as_usage(getattr(self.datamodule, name)))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer with the run's logger and callbacks."""
@@ -131,7 +148,7 @@ class AttnlabCLI(LightningCLI):
             )
         given = trainer.callbacks or []
         given = given if isinstance(given, list) else [given]
-        trainer.callbacks = [*given, self.record, self.performance, LearntMaps()]
+        trainer.callbacks = [*given, self.record, self.performance, SkippedSamples(), LearntMaps()]
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -201,8 +218,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     _quieten()
     arguments = sys.argv[1:] if args is None else list(args)
-    if arguments[:1] == ["import-qna"]:
-        return import_qna(arguments[1:])
+    if commands.run(arguments):
+        return
     wanted = [name for name in arguments[:1] if name in SUBCOMMANDS] or SUBCOMMANDS
 
     class CLI(AttnlabCLI):
@@ -221,13 +238,15 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_class=Parser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
-            parser_kwargs={"epilog": EPILOG, "exit_on_error": False}
+            parser_kwargs={"epilog": commands.EPILOG, "exit_on_error": False}
             | dict.fromkeys(wanted, parser),
         )
     except ArgumentError as error:
         failure = one_line(str(error))
     except UsageError as error:
         failure = one_line(str(error))
+    except UnreadableSampleError as error:  # out of a worker it comes with a traceback before it
+        failure = str(error).strip().splitlines()[-1].rpartition("UnreadableSampleError: ")[-1]
     else:
         return
     print(f"attnlab: error: {failure}", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""``python -m attnlab demo-data imagenet | cifar10 | cifar100 | ssv2 DIR``."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, auto_cli
+
+from attnlab.data.cifar_files import Form
+from attnlab.data.demo import cifar, imagenet, ssv2
+from attnlab.messages import one_line
+
+BAD_INPUT = 2
+
+
+def cifar10(
+    directory: Path, seed: int = 0, train: int = 1000, test: int = 200, form: Form = "binary"
+) -> None:
+    """Write a small CIFAR-10 of coloured digits; see `attnlab.data.demo.cifar.write`.
+
+    Args:
+        directory: Root to write to; made if missing.
+        seed: Determines all images.
+        train: Training images.
+        test: Test images, from other scans.
+        form: ``binary`` records or ``python`` pickles.
+    """
+    cifar.write(directory, seed, train, test, 10, form)
+
+
+def cifar100(
+    directory: Path, seed: int = 0, train: int = 1000, test: int = 200, form: Form = "binary"
+) -> None:
+    """Write a small CIFAR-100 of pairs of digits; see `attnlab.data.demo.cifar.write`.
+
+    Args:
+        directory: Root to write to; made if missing.
+        seed: Determines all images.
+        train: Training images.
+        test: Test images, from other scans.
+        form: ``binary`` records or ``python`` pickles.
+    """
+    cifar.write(directory, seed, train, test, 100, form)
+
+
+WRITERS: dict[str, Any] = {
+    "imagenet": imagenet.write,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "ssv2": ssv2.write,
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command; `args` defaults to the process's arguments.
+
+    Raises:
+        SystemExit: With 2 and one line on stderr when an argument is wrong or the directory cannot
+            be written.
+    """
+    try:
+        auto_cli(
+            WRITERS,
+            args=None if args is None else list(args),
+            prog="attnlab demo-data",
+            description="Small data sets of scanned digits in the layouts of the real ones.",
+            exit_on_error=False,
+        )
+    except (ArgumentError, ValueError, OSError) as error:
+        print(f"attnlab: error: {one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
