@@ -81,8 +81,10 @@ def resize(
 ) -> UInt8[np.ndarray, "frames new_height new_width 3"]:
     """Resize frames, or a box of them, with the antialiasing filter of Pillow.
 
-    The box is cut out first, so no pixel outside it counts. Torch computes the weights in 16-bit
-    fixed point as Pillow does in 22: results differ from Pillow's by at most 1 in few pixels.
+    The box is cut out first, so no pixel outside it counts. Torch's weights have 16 bits where
+    Pillow's have 22: fewer than one byte in a hundred differs, by 1 or 2. Rows are resized before
+    columns, always, as in Pillow to version 12; version 13 begins with whichever leaves less to do,
+    which changes how bytes are rounded in between (0.2 to 0.3 grey levels in the mean, on noise).
 
     Args:
         frames: What to resize.
