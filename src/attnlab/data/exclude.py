@@ -1,21 +1,20 @@
 """Samples that are left out by name: what `validate-data` writes, data modules read."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 from lightning.pytorch.utilities import rank_zero_info
 
-from attnlab.data.streamed import Source
 
-
-def kept(source: Source, exclude: Path) -> Int64[np.ndarray, " kept"]:
+def kept(names: Iterable[str], exclude: Path) -> Int64[np.ndarray, " kept"]:
     """Return the indices of the samples that an exclude list leaves.
 
     Args:
-        source: The samples.
-        exclude: File with one name per line, as `Source.name` gives it; lines that begin with ``#``
-            and empty ones do not count.
+        names: Those of the samples, in order.
+        exclude: File with one name per line, as `Source.name` gives it; lines that begin with
+            ``#`` and empty ones do not count.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -25,8 +24,8 @@ def kept(source: Source, exclude: Path) -> Int64[np.ndarray, " kept"]:
             f"exclude={str(exclude)!r} does not exist; `python -m attnlab validate-data` writes one"
         )
     lines = (line.strip() for line in exclude.read_text("utf-8").splitlines())
-    names = {line for line in lines if line and line[0] != "#"}
-    keep = [index for index in range(len(source)) if source.name(index) not in names]
-    if len(keep) < len(source):
-        rank_zero_info(f"{exclude}: {len(source) - len(keep)} of {len(source)} samples left out")
-    return np.array(keep, np.int64)
+    left_out = {line for line in lines if line and line[0] != "#"}
+    keep = np.array([name not in left_out for name in names], bool)
+    if not keep.all():
+        rank_zero_info(f"{exclude}: {(~keep).sum()} of {len(keep)} samples left out")
+    return np.flatnonzero(keep)

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from attnlab.data.exclude import kept
@@ -17,7 +16,7 @@ from attnlab.data.image.source import ImageSource
 from attnlab.data.loading import StreamedDataModule
 from attnlab.data.pixels import BatchTransform
 from attnlab.data.sources import Split
-from attnlab.data.streamed import OnError, Part, SampleTransform, Source, StreamedDataset
+from attnlab.data.streamed import OnError, Part, SampleTransform, StreamedDataset
 from attnlab.data.transforms.evaluate import EvalTransform
 from attnlab.data.transforms.train import TrainTransform
 
@@ -130,25 +129,17 @@ class ImageNet(StreamedDataModule):
     def open_split(self, split: Split) -> StreamedDataset:
         """Return the images of a split."""
         official = split == "test" or (split == "val" and self.select_on == "official")
-        source: Source = ImageSource(
-            self.root, self.index.official if official else self.index.train
-        )
-        chosen = self._chosen(source, split, official)
-        if len(chosen) < len(source):
-            source = Part(source, chosen)
+        images = ImageSource(self.root, self.index.official if official else self.index.train)
+        chosen = np.arange(len(images))
+        if not official and self.select_on == "held_out":
+            size = self.val_size or max(self.num_classes, len(images) // 100)
+            chosen = hold_out(images.labels, size, _SPLIT_SEED)[split == "val"]
+        if self.exclude is not None:  # afterwards: what is left out moves no other image
+            chosen = np.intersect1d(chosen, kept(images.names(), self.exclude))
+        source = images if len(chosen) == len(images) else Part(images, chosen)
         transform = self.train_transform if split == "train" else self.eval_transform
         seed = torch.initial_seed()
         return StreamedDataset(source, transform, seed, self.on_error, still=True)
-
-    def _chosen(self, source: Source, split: Split, official: bool) -> Int64[np.ndarray, " kept"]:
-        """Return which images of the training or the official set belong to a split."""
-        chosen = np.arange(len(source))
-        if not official and self.select_on == "held_out":
-            size = self.val_size or max(self.num_classes, len(source) // 100)
-            chosen = hold_out(source.labels, size, _SPLIT_SEED)[split == "val"]
-        if self.exclude is not None:  # afterwards: what is left out moves no other image
-            chosen = np.intersect1d(chosen, kept(source, self.exclude))
-        return chosen
 
     def notes(self) -> Sequence[str]:
         """Return what is odd about the data set as a whole, though legal."""

@@ -45,7 +45,10 @@ class Names(Sequence[str]):
         return fsdecode(self.joined[start : self.ends[index]].tobytes())
 
     def __iter__(self) -> Iterator[str]:
-        return (self[each] for each in range(len(self)))
+        joined, start = self.joined.tobytes(), 0
+        for end in self.ends.tolist():
+            yield fsdecode(joined[start:end])
+            start = end
 
 
 class Listing(NamedTuple):

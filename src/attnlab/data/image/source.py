@@ -1,6 +1,7 @@
 """The images of one split as a `Source`: read from files or from an archive."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,10 @@ class ImageSource:
     def name(self, index: int) -> str:
         """Return the image's path from the root, through its archive if it lies in one."""
         return os.path.join(self.listing.archive, self.listing.names[index])
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all images."""
+        return (os.path.join(self.listing.archive, name) for name in self.listing.names)
 
     def content(self, index: int) -> bytes:
         """Return the file of an image, still encoded.
