@@ -71,9 +71,8 @@ class _Checks(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[int, str | None]:
-        index = self.indices[position]
-        return index, self.source.check(index)
+    def __getitem__(self, position: int) -> str | None:
+        return self.source.check(self.indices[position])
 
 
 def check_source(source: Source, indices: Sequence[int], workers: int) -> Iterator[str | None]:
@@ -83,10 +82,19 @@ def check_source(source: Source, indices: Sequence[int], workers: int) -> Iterat
         source: The samples.
         indices: Which of them.
         workers: Processes that read.
+
+    Raises:
+        ValueError: One of the processes died.
     """
     checks = _Checks(source, indices)
-    for chunk in DataLoader(checks, _CHUNK, num_workers=workers, collate_fn=list):
-        yield from (reason for _, reason in chunk)
+    done = 0
+    try:
+        for chunk in DataLoader(checks, _CHUNK, num_workers=workers, collate_fn=list):
+            yield from chunk
+            done += len(chunk)
+    except RuntimeError as error:  # a decoder crashed, or the machine ran out of memory
+        begun = source.name(indices[done])
+        raise ValueError(f"a worker died near {begun}; --workers 0 shows where: {error}") from error
 
 
 def validate(data: L.LightningDataModule, workers: int) -> Report:
@@ -186,7 +194,7 @@ def build(configs: Sequence[Path], overrides: Sequence[str]) -> L.LightningDataM
         parsed = parser.parse_args([*arguments, *overrides])
         data: L.LightningDataModule = parser.instantiate_classes(parsed).data
     except ArgumentError as error:
-        raise ValueError(one_line(str(error))) from error
+        raise ValueError(str(error)) from error
     return data
 
 
@@ -238,7 +246,7 @@ def main(args: Sequence[str] | None = None) -> None:
         report = validate(data, workers)
         write_report(report, options.out)
     except (ValueError, TypeError, OSError) as error:
-        print(f"attnlab: error: {error}", file=sys.stderr)
+        print(f"attnlab: error: {one_line(str(error))}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     print(markdown(report) + f"\n{options.out}: report.md, report.json, exclude.txt")
     if report.problems or (options.strict and report.notes):
