@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from attnlab.data.imagenet import MEAN, STD, ImageNet
 from attnlab.data.streamed import UnreadableSampleError
 from attnlab.data.transforms.evaluate import EvalTransform
 from attnlab.data.transforms.train import TrainTransform
+from attnlab.data.validation import build
 
 WNIDS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475")
 
@@ -291,3 +293,23 @@ def test_what_is_missing_is_a_warning(tmp_path: Path) -> None:
 def test_too_few_or_too_many_classes(root: Path) -> None:
     with pytest.raises(ValueError, match=r"num_classes=1000, but .* has 5 classes"):
         module(root, num_classes=1000).prepare_data()
+
+
+def test_transforms_are_chosen_by_class_path(demo: Path, tmp_path: Path) -> None:
+    here = "attnlab.data.transforms"
+    init = {
+        "root": str(demo),
+        "num_classes": 5,
+        "train_transform": {
+            "class_path": f"{here}.train.TrainTransform",
+            "init_args": {"size": 23},
+        },
+        "eval_transform": {"class_path": f"{here}.evaluate.EvalTransform"},
+    }
+    data = {"class_path": "attnlab.data.imagenet.ImageNet", "init_args": init}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({"data": data}))
+    built = build([tmp_path / "experiment.yaml"], ["--data.eval_transform.size=29"])
+    assert isinstance(built, ImageNet)
+    assert isinstance(built.train_transform, TrainTransform)
+    assert isinstance(built.eval_transform, EvalTransform)
+    assert (built.input_shape, built.eval_transform.size) == ((3, 23, 23), 29)
