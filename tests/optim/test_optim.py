@@ -9,8 +9,10 @@ from torch import nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
+from attnlab.operators.baselines import WindowAttention
+from attnlab.operators.qna import QnA
 from attnlab.optim import bolts
-from attnlab.optim.groups import parameter_groups
+from attnlab.optim.groups import official_qna_groups, parameter_groups
 from attnlab.optim.schedules import WarmupCosine
 
 
@@ -36,6 +38,17 @@ def sgd(lr: float = 0.5) -> SGD:
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     return SGD([parameter], lr=lr)
+
+
+def test_official_groups_spare_tables_and_scales_alone():
+    layer = QnA(8, 2, (3, 5), kernel_size=3)
+    local = WindowAttention(8, 2, (3, 5), window_size=3)
+    net = nn.Sequential(nn.LayerNorm(8), layer, local)
+    decayed, spared = official_qna_groups(net)
+    expected = {id(p) for p in (layer.scale, layer.position_bias, local.bias_table)}
+    assert {id(p) for p in spared["params"]} == expected
+    assert len(decayed["params"]) == len(list(net.parameters())) - 3
+    assert {id(net[0].bias), id(layer.query)} <= {id(p) for p in decayed["params"]}
 
 
 def test_groups_spare_norms_biases_and_listed_tables():

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from attnlab.backbones.base import Backbone
-from attnlab.optim.groups import parameter_groups
+from attnlab.optim.groups import GroupsOf, parameter_groups
 from attnlab.optim.schedules import ScheduleFactory, WarmupCosine
 from attnlab.tasks.heads import MeanPool, PooledClassifier, PoolFactory
 
@@ -30,13 +30,14 @@ class ClassificationTask(L.LightningModule):
     Args:
         backbone: Network from images [B, C, H, W] to a feature map.
         num_classes: Number of classes; linked to the data by the command line.
-        optimizer: Builds the optimiser from parameter groups; its weight decay spares what
-            `attnlab.optim.groups.parameter_groups` names.
+        optimizer: Builds the optimiser from parameter groups.
         schedule: Builds the learning-rate schedule, stepped per optimiser step, from the
             optimiser and the run's length in steps, which comes from the trainer.
         label_smoothing: Probability mass spread over all classes in the training loss, in [0, 1).
         pool: Builds what reduces the map to a vector, before the linear layer: `MeanPool`,
             `QnAPool` or `QnAMeanPool` of `attnlab.tasks.heads`, or a class of your own.
+        groups: Splits the parameters by whether weight decay may touch them, see
+            `attnlab.optim.groups`.
 
     Raises:
         ValueError: `label_smoothing` lies outside [0, 1), `num_classes` is not positive, or as the
@@ -54,6 +55,7 @@ class ClassificationTask(L.LightningModule):
         schedule: ScheduleFactory = WarmupCosine,
         label_smoothing: float = 0.0,
         pool: PoolFactory = MeanPool,
+        groups: GroupsOf = parameter_groups,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -61,6 +63,7 @@ class ClassificationTask(L.LightningModule):
         self.classifier = PooledClassifier(backbone, num_classes, pool)
         self.optimizer_factory = optimizer
         self.schedule_factory = schedule
+        self.groups = groups
         self.train_criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.criterion = nn.CrossEntropyLoss()
         accuracies = MetricCollection(self.accuracies(num_classes))
@@ -124,8 +127,8 @@ class ClassificationTask(L.LightningModule):
         return torch.softmax(self.evaluated(batch[0]), dim=1)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimiser over two parameter groups, and a schedule as long as the run."""
-        optimizer = self.optimizer_factory(parameter_groups(self))
+        """Build the optimiser over the parameter groups, and a schedule as long as the run."""
+        optimizer = self.optimizer_factory(self.groups(self))
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.schedule_factory(optimizer, total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
