@@ -67,7 +67,7 @@ def test_test_annotations_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": {PLAIN[0]: "0"}}, "labels.json has 1 classes, num_classes=3 are expected"),
+        ({"labels": {PLAIN[0]: "0"}}, "labels.json has 1 classes, but num_classes=3$"),
         (
             {"labels": dict(zip(PLAIN, ("0", "1", "3"), strict=True))},
             r"class 3 of 'Showing .* left' is not in \[0, 3\)",

@@ -113,6 +113,12 @@ def _found(root):
     return FrameTarReader().find(root).items()
 
 
+def test_a_copy_is_not_written_into_its_source(source):
+    with pytest.raises(ValueError, match="must not be the root"):
+        convert.convert(source, source / "labels" / "..")
+    assert not (source / "frames-tar").exists()
+
+
 def test_high_frames_are_lowered(tmp_path):
     clip = "7", str(write_webm(tmp_path / "7.webm", 3))
     name, contents = convert.encode_clip(clip, quality=95, height=24)

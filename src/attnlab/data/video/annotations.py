@@ -178,7 +178,7 @@ def _read_classes(path: Path, num_classes: int) -> dict[str, int]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must map templates to classes")
     if len(content) != num_classes:
-        raise ValueError(f"{path} has {len(content)} classes, {num_classes=} are expected")
+        raise ValueError(f"{path} has {len(content)} classes, but {num_classes=}")
     try:
         classes = {template: int(index) for template, index in content.items()}
     except (TypeError, ValueError) as error:

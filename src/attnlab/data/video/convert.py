@@ -89,9 +89,11 @@ def convert(
 
     Raises:
         FileNotFoundError: There are no videos or no annotations.
-        ValueError: `out` has tars of other videos or other arguments.
+        ValueError: `out` is `source`, or has tars of other videos or other arguments.
         OSError: A file cannot be written.
     """
+    if out.resolve() == source.resolve():
+        raise ValueError(f"out={str(out)!r} must not be the root: half of a copy would hide it")
     annotations = annotation_files(source)
     found = PyAVReader().find(source)
     if not found:
