@@ -13,7 +13,7 @@ from attnlab.data.exclude import kept
 from attnlab.data.held_out import hold_out
 from attnlab.data.loading import StreamedDataModule
 from attnlab.data.sources import Split
-from attnlab.data.streamed import Part, SampleTransform, Source, StreamedDataset
+from attnlab.data.streamed import Part, SampleTransform, StreamedDataset
 from attnlab.data.transforms.evaluate import EvalTransform
 from attnlab.data.transforms.train import TrainTransform
 from attnlab.data.video.annotations import (
@@ -176,14 +176,14 @@ class SomethingV2(StreamedDataModule):
         transform = EvalTransform(self.input_shape[-1], ratio, crops)
         return ViewClips(part, transform, seed, self.on_error, clips * crops)
 
-    def _chosen(self, source: Source, split: Split, official: bool) -> Int64[np.ndarray, " kept"]:
+    def _chosen(self, source: Clips, split: Split, official: bool) -> Int64[np.ndarray, " kept"]:
         """Return which videos of a published set belong to a split."""
         chosen = np.arange(len(source))
         if not official and self.select_on == "held_out":
             size = self.val_size or max(1, len(source) // _HELD_OUT)
             chosen = hold_out(source.labels, size, _SPLIT_SEED)[split == "val"]
         if self.exclude is not None:  # afterwards: what is left out moves no other video
-            chosen = np.intersect1d(chosen, kept(source, self.exclude))
+            chosen = np.intersect1d(chosen, kept(source.names(), self.exclude))
         return chosen
 
     def notes(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Clips of videos as samples: which frames, their views, and what mirroring does to a class."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,10 @@ class Clips:
     def name(self, index: int) -> str:
         """Return the video's address, from the root on."""
         return os.fsdecode(self._names[index])
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all videos, in order."""
+        return (os.fsdecode(name) for name in self._names.tolist())
 
     def read(self, index: int, rng: np.random.Generator) -> Frames:
         """Return the frames of a clip, or of all clips one after another."""
