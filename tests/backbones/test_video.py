@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attnlab.backbones.base import Backbone
 from attnlab.backbones.blocks import Block, PatchEmbed
 from attnlab.backbones.lisa_vit import LisaViT
+from attnlab.backbones.pyramid import Pyramid
 from attnlab.backbones.qna_vit import QnAViT
 from attnlab.backbones.temporal import DividedBlock, FrameWise, TemporalShift, TubeletEmbed
 from attnlab.backbones.video import VideoBackbone
@@ -20,7 +21,11 @@ from attnlab.operators.qna import QnA
 from attnlab.optim.groups import parameter_groups
 
 SIZE = (20, 28)
-TEMPORAL = {"lisa": LiSA, "qna": functools.partial(QnA, kernel_size=(3, 1))}
+TEMPORAL = {
+    "lisa": LiSA,
+    "qna": functools.partial(QnA, kernel_size=(3, 1)),
+    "pyramid": SelfAttention,
+}
 MODES = ("tsn", "tsm", "tubelet3d", "divided")
 
 
@@ -35,7 +40,13 @@ def qna(**options) -> QnAViT:
     return QnAViT(QnA, local, SIZE, 4, 2, 16, **sizes, **options)
 
 
-BUILDERS = {"lisa": lisa, "qna": qna}
+def pyramid(**options) -> Pyramid:
+    mixer = functools.partial(LiSA, num_rpes=2, key_dim=3)
+    sizes = {"widths": (16, 24), "depths": (1, 1), "heads": (2, 3)}
+    return Pyramid(mixer, SIZE, 4, 2, **sizes, **options)
+
+
+BUILDERS = {"lisa": lisa, "qna": qna, "pyramid": pyramid}
 
 
 def network(name: str, **options) -> Backbone:
@@ -91,7 +102,7 @@ def test_static_clip_gives_what_the_image_gave(name: str, mode: str, options: di
             assert torch.allclose(tokens, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("lisa", 2), ("qna", 5)])
+@pytest.mark.parametrize(("name", "blocks"), [("lisa", 2), ("qna", 5), ("pyramid", 2)])
 def test_shifted_static_clip_gives_it_away_from_its_ends(name: str, blocks: int) -> None:
     image_network = network(name)
     assert sum(isinstance(module, Block) for module in image_network.modules()) == blocks
@@ -105,12 +116,15 @@ def test_shifted_static_clip_gives_it_away_from_its_ends(name: str, blocks: int)
 
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("mode", MODES)
-def test_only_tsn_is_blind_to_the_order_of_frames(name: str, mode: str) -> None:
+def test_only_tsn_and_mixers_without_positions_are_blind_to_the_order_of_frames(
+    name: str, mode: str
+) -> None:
     converted = perturbed(video(name, mode, frames=6))
     clip = clips(6)
     maps, shuffled = converted(clip), converted(clip[:, [1, 2, 0, 5, 3, 4]])
     backwards = converted(clip.flip(1))
-    if mode == "tsn":
+    blind = mode == "tsn" or (mode, TEMPORAL[name]) == ("divided", SelfAttention)
+    if blind:
         assert torch.allclose(maps, shuffled, rtol=1e-10, atol=1e-12)
         return
     assert (maps - shuffled).abs().max() > 1e-3
@@ -149,8 +163,8 @@ def test_every_parameter_learns_and_decay_spares_what_it_did(name: str, mode: st
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in converted.parameters())
     names = {id(p): n.rpartition(".")[2] for n, p in converted.named_parameters()}
     _, spared = ({names[id(p)] for p in g["params"]} for g in parameter_groups(converted))
-    tables = {"lisa": {"composing", "encoding", "position"}, "qna": {"scale", "position_bias"}}
-    assert spared >= tables[name] | {"bias"}
+    tables = {"scale", "position_bias"} if name == "qna" else {"composing", "encoding"}
+    assert spared >= tables | {"bias"}
 
 
 def test_tsn_and_tsm_add_no_parameters_and_load_what_they_save() -> None:

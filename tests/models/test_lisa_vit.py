@@ -36,6 +36,14 @@ def test_parameter_count(build, width: int, heads: int) -> None:
     assert model.num_features == width
 
 
+@pytest.mark.parametrize(("build", "width", "heads"), SIZES)
+def test_small_images_take_small_patches_of_their_channels(build, width: int, heads: int) -> None:
+    with torch.device("meta"):
+        model = build(image_size=(20, 28), patch_size=4, in_channels=1)
+    assert model.patch_embed.weight.shape == (width, 1, 4, 4)
+    assert (model.grid, model.blocks[0].mixer.grid) == ((5, 7), (5, 7))
+
+
 def test_image_size_sizes_the_tables() -> None:
     with torch.device("meta"):
         model = lisa_vit_tiny(image_size=(96, 160))

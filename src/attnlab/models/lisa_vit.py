@@ -31,6 +31,8 @@ def lisa(
 def lisa_vit_tiny(
     mixer: MixerFactory = lisa,
     image_size: int | tuple[int, int] = 224,
+    patch_size: int = 16,
+    in_channels: int = 3,
     drop_path: float = 0.1,
     absolute_position: bool = False,
 ) -> LisaViT:
@@ -38,8 +40,8 @@ def lisa_vit_tiny(
     return LisaViT(
         mixer,
         image_size=image_size,
-        patch_size=16,
-        in_channels=3,
+        patch_size=patch_size,
+        in_channels=in_channels,
         width=192,
         depth=12,
         heads=3,
@@ -52,6 +54,8 @@ def lisa_vit_tiny(
 def lisa_vit_small(
     mixer: MixerFactory = lisa,
     image_size: int | tuple[int, int] = 224,
+    patch_size: int = 16,
+    in_channels: int = 3,
     drop_path: float = 0.1,
     absolute_position: bool = False,
 ) -> LisaViT:
@@ -59,8 +63,8 @@ def lisa_vit_small(
     return LisaViT(
         mixer,
         image_size=image_size,
-        patch_size=16,
-        in_channels=3,
+        patch_size=patch_size,
+        in_channels=in_channels,
         width=384,
         depth=12,
         heads=6,
@@ -73,6 +77,8 @@ def lisa_vit_small(
 def lisa_vit_base(
     mixer: MixerFactory = lisa,
     image_size: int | tuple[int, int] = 224,
+    patch_size: int = 16,
+    in_channels: int = 3,
     drop_path: float = 0.1,
     absolute_position: bool = False,
 ) -> LisaViT:
@@ -80,8 +86,8 @@ def lisa_vit_base(
     return LisaViT(
         mixer,
         image_size=image_size,
-        patch_size=16,
-        in_channels=3,
+        patch_size=patch_size,
+        in_channels=in_channels,
         width=768,
         depth=12,
         heads=12,
