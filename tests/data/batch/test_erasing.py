@@ -6,6 +6,7 @@ import torch
 from data.transforms.goldens import golden
 from scipy import stats
 
+from attnlab.data.batch.draws import keys
 from attnlab.data.batch.erasing import RandomErasing
 from attnlab.data.pixels import BatchTransform
 
@@ -78,6 +79,18 @@ def test_noise_is_standard_normal(mode: str) -> None:
     found, _ = RandomErasing(1, mode=mode)(pixels, torch.eye(600), torch.arange(600))
     drawn = found[found != 9].unique().numpy()
     assert stats.kstest(drawn, stats.norm.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["pixel", "color"])
+def test_what_cuda_fills_in_is_what_the_cpu_does(mode: str) -> None:
+    erasing, seeds = RandomErasing(1, mode=mode), torch.arange(30) + 7
+    pixels = torch.full((30, 2, 3, 13, 11), 9.0)
+    found, _ = erasing(pixels.clone(), torch.eye(30), seeds)
+    start = keys(seeds, "erasing/fill0")[:, None, None]
+    everywhere = erasing._values(pixels.view(30, 6, 143), start, torch.arange(143))
+    mask = erasing.boxes(13, 11, seeds)[:, None, None]
+    everywhere = everywhere.expand(30, 6, 143).view_as(pixels)
+    assert torch.equal(found, torch.where(mask, everywhere, pixels))
 
 
 def test_a_sample_is_changed_by_its_own_seed() -> None:
