@@ -82,9 +82,9 @@ def resize(
     """Resize frames, or a box of them, with the antialiasing filter of Pillow.
 
     The box is cut out first, so no pixel outside it counts. Torch's weights have 16 bits where
-    Pillow's have 22: fewer than one byte in a hundred differs, by 1 or 2. Rows are resized before
-    columns, always, as in Pillow to version 12; version 13 begins with whichever leaves less to do,
-    which changes how bytes are rounded in between (0.2 to 0.3 grey levels in the mean, on noise).
+    Pillow's have 22: about one byte in a hundred differs, by 1 or 2. Bytes are rounded between the
+    two directions, in the order of Pillow 13: columns come first where that leaves clearly less to
+    do (a fifth faster). Up to version 12 Pillow began with the rows always.
 
     Args:
         frames: What to resize.
@@ -98,9 +98,11 @@ def resize(
     if frames.shape[1:3] == size:
         return frames
     pixels = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
-    resized = interpolate(  # a channels-last view, without a copy: the layout of the fast kernel
-        pixels.permute(0, 3, 1, 2), size, mode=interpolation, antialias=True
-    )
+    resized = pixels.permute(0, 3, 1, 2)  # channels last, not copied: the fast kernel's layout
+    down, across = frames.shape[1] - size[0], frames.shape[2] - size[1]
+    steps = [(size[0], frames.shape[2]), size] if down > 2 * max(0, across) else [size]
+    for step in steps:
+        resized = interpolate(resized, step, mode=interpolation, antialias=True)
     return resized.permute(0, 2, 3, 1).numpy()
 
 
