@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from attnlab.data.keys import SampleKey, sample_seed
 from attnlab.data.pixels import KeyedBatch
@@ -159,4 +159,7 @@ def collate(
     if not good:
         return None, failures
     pixels, labels, seeds = zip(*good, strict=True)
-    return (torch.stack(pixels), torch.tensor(labels), torch.tensor(seeds)), failures
+    # Stacks in shared memory when in a worker. From its own, a batch would be copied there, and the
+    # holes that batches leave in the heap would let every worker grow to twice its size.
+    stacked: Tensor = default_collate(list(pixels))
+    return (stacked, torch.tensor(labels), torch.tensor(seeds)), failures
