@@ -3,8 +3,8 @@
 Packages that cannot be imported beside each other run side by side this way. FILE has a function
 ``contestants(settings) -> {name: build}``. A `build` is run once and returns the call to measure,
 which returns the number of items it went through, or anything JSON has. Names arrive on stdin, a
-line each; answers leave on stdout, as JSON. Nothing but torch is imported here, so any environment
-will do.
+line each; answers leave on stdout, as JSON. Only the standard library is imported here, so any
+environment will do.
 """
 
 import importlib.util
@@ -18,15 +18,6 @@ from typing import Any, TextIO
 
 Call = Callable[[], Any]
 Contestants = Mapping[str, Callable[[], Call]]
-
-
-def pin(core: int | None) -> None:
-    """Use one thread of torch, and stay on one core if one is named."""
-    import torch
-
-    torch.set_num_threads(1)
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
 
 
 def load(path: str) -> ModuleType:
@@ -76,7 +67,8 @@ def main(arguments: Sequence[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        pin(settings["core"])
+        if settings["core"] is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {settings["core"]})
         contestants = load(path).contestants(settings)
     except ImportError as error:
         print(json.dumps({"missing": str(error)}), file=answers, flush=True)

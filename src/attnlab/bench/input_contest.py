@@ -15,6 +15,9 @@ from attnlab.bench.timing import Spread, ratios, spread
 
 HERE = Path(__file__).parent
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""What torch and NumPy read when they are loaded."""
+
 
 class Child:
     """A process that serves contestants, see `input_child`.
@@ -30,9 +33,9 @@ class Child:
 
     def __init__(self, python: str, script: Path, settings: Mapping[str, Any]) -> None:
         self.python = python
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         # -P: the files beside the script must not pass for packages of the same name.
         command = [python, "-P", str(HERE / "input_child.py"), str(script), json.dumps(settings)]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         try:
             self._process = subprocess.Popen(
                 command,
@@ -40,17 +43,26 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
-                env={**os.environ, "ATTNLAB_CACHE": settings["cache"]},
+                env={**os.environ, "ATTNLAB_CACHE": settings["cache"], **ONE_THREAD},
             )
         except OSError as error:
+            self._errors.close()
             raise UserError(f"{python} does not run: {error.strerror}") from error
+        try:
+            self.names = self._started()
+        except UserError:
+            self.close()
+            raise
+
+    def _started(self) -> list[str]:
         answer = self._answer()
         if "missing" in answer:
             raise UserError(
-                f"{python} lacks what the benchmark compares with: {answer['missing']}; "
-                "docs/benchmarks.md says what to install there"
+                f"{self.python} lacks what the benchmark compares with: {answer['missing']}; "
+                "`python -m attnlab.bench peers --input` makes an environment"
             )
-        self.names: list[str] = answer["ready"]
+        names: list[str] = answer["ready"]
+        return names
 
     def ask(self, name: str) -> dict[str, Any]:
         """Run a contestant once and return its value and seconds.
@@ -86,11 +98,15 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()  # its loop ends with its input
+        self.close()
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # its loop ends with its input
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.stdout.close()
         self._errors.close()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from attnlab.data.image.classes import imagenet_wnids
 from attnlab.data.sources import load_textures
 
 CLIP_FRAMES, CLIP_RATE, CLIP_SIDES = 43, 12, (240, 427)
@@ -42,7 +43,7 @@ def write_images(directory: Path, count: int, copies: int, classes: int = 10, se
     rng, total = np.random.default_rng(seed), 0
     photographs = np.concatenate([load_textures("train"), load_textures("test")[:, :192]], axis=0)
     for index in range(count):
-        name = f"n{10_000_019 + index % classes:08d}"
+        name = imagenet_wnids()[index % classes]
         first = directory / "train" / name / f"{name}_{index}.JPEG"
         first.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(_photograph(photographs, rng, upright=index % 5 == 4)).save(
@@ -95,8 +96,7 @@ def write_tree(directory: Path, classes: int, images: int) -> None:
     """
     content = io.BytesIO()
     Image.new("RGB", (8, 8)).save(content, "JPEG")
-    for label in range(classes):
-        name = f"n{10_000_019 + 7 * label:08d}"
+    for label, name in enumerate(imagenet_wnids()[:classes]):
         folder, held_out = directory / "train" / name, directory / "val" / name
         folder.mkdir(parents=True)
         held_out.mkdir(parents=True)
@@ -108,18 +108,21 @@ def write_tree(directory: Path, classes: int, images: int) -> None:
 
 
 def write_clips(directory: Path, count: int, seed: int = 0) -> list[Path]:
-    """Write VP9 clips of a part of a photograph that moves under noise.
+    """Write VP9 clips of a part of a photograph that moves under noise, with annotations.
 
     Args:
-        directory: Where to.
+        directory: Where to; the clips go to its folder ``videos``.
         count: Clips.
         seed: Determines the frames.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "videos").mkdir(parents=True, exist_ok=True)
+    for part in ("labels", "train", "validation"):
+        # What converts the clips copies them unread.
+        (directory / f"something-something-v2-{part}.json").write_text("{}")
     rng, paths = np.random.default_rng(seed), []
     photographs = np.concatenate([load_textures("train"), load_textures("test")[:, :192]], axis=0)
     for index in range(count):
-        paths.append(directory / f"{index + 1}.webm")
+        paths.append(directory / "videos" / f"{index + 1}.webm")
         _write_clip(paths[-1], photographs, rng)
     return paths
 

@@ -25,8 +25,10 @@ def contestants(settings: dict[str, Any]) -> dict[str, Callable[[], Callable[[],
             builds[f"{kind}{suffix}"] = partial(image_epoch, settings, policy, floats)
     builds["resize"] = partial(resize_difference, settings)
     builds["cifar"] = partial(cifar_epoch, settings)
+    builds["convert"] = partial(converter, settings)
     for name, reader in (("clips", "readers.PyAVReader"), ("frames", "frames.FrameTarReader")):
-        builds[name] = partial(clip_reader, settings, f"attnlab.data.video.{reader}")
+        path = f"attnlab.data.video.{reader}"
+        builds[name] = partial(clip_reader, settings, name, path)
     return builds
 
 
@@ -36,26 +38,21 @@ def named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def imagenet(settings: dict[str, Any], policy: str | None, **options: Any) -> Any:
-    """Return the data module over the benchmark's images, set up for training."""
-    module = named("attnlab.data.imagenet.ImageNet")(
-        root=settings["images"],
-        size=settings["size"],
-        batch_size=settings["batch"],
-        select_on="official",
-        **{"num_workers": 0, **options},
-    )
-    module.setup("fit")
-    return module
-
-
 def image_epoch(settings: dict[str, Any], policy: str | None, floats: bool) -> Callable[[], int]:
     """Return a call that loads batches of bytes, and normalises them here if `floats`."""
-    module = imagenet(settings, policy)
+    transform = named("attnlab.data.transforms.train.TrainTransform")
+    module = named("attnlab.data.imagenet.ImageNet")(
+        settings["images"],
+        settings["classes"],
+        transform(settings["size"], auto_augment=policy),
+        batch_size=settings["batch"],
+        num_workers=0,
+        select_on="official",
+    )
+    module.setup("fit")
     loader = module.train_dataloader()
 
     def run() -> int:
-        torch.manual_seed(0)
         count = 0
         for batch in itertools.islice(loader, settings["batches"]):
             pixels, labels, _ = module.on_before_batch_transfer(batch, 0)
@@ -109,10 +106,16 @@ def cifar_epoch(settings: dict[str, Any]) -> Callable[[], int]:
     return run
 
 
-def clip_reader(settings: dict[str, Any], path: str) -> Callable[[], int]:
-    """Return a call that opens each clip by a reader and decodes the frames asked for."""
+def converter(settings: dict[str, Any]) -> Callable[[], None]:
+    """Return a call that makes the tar of frames, unless it is there."""
+    convert = named("attnlab.data.video.convert.convert")
+    return lambda: convert(Path(settings["clips"]), Path(settings["frames"])) and None
+
+
+def clip_reader(settings: dict[str, Any], form: str, path: str) -> Callable[[], int]:
+    """Return a call that opens each clip of a form by a reader and decodes the frames."""
     reader = named(path)()
-    addresses = list(reader.find(Path(settings["clips"])).values())
+    addresses = list(reader.find(Path(settings[form])).values())
 
     def run() -> int:
         for address in addresses:
