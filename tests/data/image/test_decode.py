@@ -136,3 +136,27 @@ def test_other_files_are_refused_in_one_line(content: bytes, message: str) -> No
     with pytest.raises(UnreadableSampleError, match=message) as caught:
         decode(content)
     assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_claims_too_many_pixels() -> None:
+    content = bytearray(encode(photo()))
+    size = content.index(b"\xff\xc0") + 5
+    content[size : size + 4] = b"\xff\x00\xff\x00"
+    with pytest.raises(UnreadableSampleError, match="4261478400 pixels"):
+        decode(bytes(content))
+
+
+def test_random_damage_is_refused_or_survived() -> None:
+    rng = np.random.default_rng(0)
+    shapes, messages = [], []
+    for _ in range(200):
+        content = bytearray([*ORDINARY.values(), *ODD.values()][rng.integers(13)])
+        for place in rng.integers(len(content), size=3):
+            content[place] = rng.integers(256)
+        try:
+            shapes.append(decode(bytes(content)).ndim)
+        except UnreadableSampleError as error:
+            messages.append(str(error))
+    assert set(shapes) == {3}
+    assert len(messages) > 20
+    assert not any("\n" in message for message in messages)

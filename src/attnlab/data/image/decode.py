@@ -18,6 +18,7 @@ Pixels = UInt8[np.ndarray, "height width 3"]
 
 _JPEG = b"\xff\xd8\xff"
 _SPACES = {"YCbCr", "Gray", "RGB"}  # others leave libjpeg-turbo a grey level from Pillow
+_MOST_PIXELS = 1 << 27  # Pillow, which takes over, says what is wrong with a header beyond
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = (b"<!", b"<?", b"<html", b"<head", b"<body", b"<error", b"{")
 
@@ -30,7 +31,8 @@ def decode(content: bytes) -> Pixels:
     """
     if content.startswith(_JPEG):
         try:
-            if simplejpeg.decode_jpeg_header(content)[2] in _SPACES:
+            height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+            if space in _SPACES and height * width <= _MOST_PIXELS:
                 pixels: np.ndarray = simplejpeg.decode_jpeg(content)
                 return pixels
         except ValueError:  # strict: also of files that Pillow reads to the end
