@@ -12,6 +12,7 @@ from PIL import Image
 from attnlab.ablation.errors import UserError
 from attnlab.bench import input_files, peers
 from attnlab.bench.cli import main
+from attnlab.bench.input import growth
 from attnlab.bench.input_contest import Child, Entry, Result, race
 from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, RACES, Goal, goals
 from attnlab.bench.input_tables import csv_lines, goal_table, page, tables
@@ -80,6 +81,16 @@ def test_csv_has_every_contestant_and_goal() -> None:
     assert only_goals[0]["measured"] == 2.0
 
 
+def test_growth_is_told_from_jitter() -> None:
+    jitter = [100, 104, 101, 104, 100, 104] * 3
+    assert growth([50, *jitter]).value == 0
+    assert growth([50, *jitter]).reached
+    leaking = [50, *(size + epoch for epoch, size in enumerate(jitter))]
+    assert growth(leaking).value == pytest.approx(100 * (112 / 100 - 1))
+    assert growth([50, 100, 101]).value == pytest.approx(1.0)
+    assert growth([50, 100, 100, 100, 103, 100, 100]).value == 0  # in the middle, then given back
+
+
 class Fake:
     """Stands for a process; an item costs as many milliseconds as it has been asked."""
 
@@ -93,7 +104,7 @@ class Fake:
 
 def test_every_round_begins_with_another_and_the_first_is_not_counted() -> None:
     log: list[str] = []
-    entries = [Entry(name, name, ours=name != "b") for name in "abc"]
+    entries = [Entry(name, "of one label", ours=name != "b") for name in "abc"]
     found = race(entries, Fake(log), Fake(log), rounds=2)  # type: ignore[arg-type]
     assert "".join(log) == "cab" + "abc" + "bca"
     samples = [result.samples for result in found]

@@ -165,13 +165,13 @@ def race(entries: Sequence[Entry], ours: Child, peers: Child | None, rounds: int
         rounds: Samples of each.
     """
     there = [entry for entry in entries if entry.ours or peers is not None]
-    samples: dict[str, list[float]] = {entry.label: [] for entry in there}
+    samples: dict[Entry, list[float]] = {entry: [] for entry in there}
     for turn in range(-1, rounds):
         start = turn % len(there)
         for entry in there[start:] + there[:start]:
             child = ours if entry.ours or peers is None else peers
             answer = child.ask(entry.name)
             if turn >= 0:
-                samples[entry.label].append(1e3 * answer["cpu_s"] / answer["value"])
-    unit = tuple(samples[there[0].label])
-    return [Result(entry, tuple(samples[entry.label]), unit) for entry in there]
+                samples[entry].append(1e3 * answer["cpu_s"] / answer["value"])
+    unit = tuple(samples[there[0]])
+    return [Result(entry, tuple(samples[entry]), unit) for entry in there]

@@ -11,9 +11,9 @@ PLAIN, AUGMENTED, CIFAR, CLIPS = "images", "images+randaugment", "cifar", "clips
 def _images(suffix: str) -> list[Entry]:
     return [
         Entry(f"torchvision floats{suffix}", "torchvision ImageFolder + DataLoader", ours=False),
-        Entry(f"torchvision bytes{suffix}", "the same, to bytes alone", ours=False),
+        Entry(f"torchvision bytes{suffix}", "torchvision, to bytes alone", ours=False),
         Entry(f"timm floats{suffix}", "timm create_loader, prefetcher", ours=False),
-        Entry(f"timm bytes{suffix}", "the same, to bytes alone", ours=False),
+        Entry(f"timm bytes{suffix}", "timm, to bytes alone", ours=False),
         Entry(f"bytes{suffix}", "attnlab, to bytes: the device normalises", ours=True),
         Entry(f"floats{suffix}", "attnlab, normalised on this core too", ours=True),
     ]
