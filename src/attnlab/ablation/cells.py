@@ -132,8 +132,15 @@ def trials(cells: Sequence[Cell], seeds: Sequence[int], directory: Path) -> tupl
     )
 
 
-def arguments(trial: Trial, base: Path) -> tuple[str, ...]:
-    """Return the arguments that `python -m attnlab` needs to run `trial`."""
+def arguments(trial: Trial, base: Path, data_root: Path | None = None) -> tuple[str, ...]:
+    """Return the arguments that `python -m attnlab` needs to run `trial`.
+
+    Args:
+        trial: The trial.
+        base: Its base experiment.
+        data_root: Where the data are, which is no part of what a trial is; where the base
+            experiment says when None.
+    """
     return (
         "fit",
         "--config",
@@ -147,6 +154,7 @@ def arguments(trial: Trial, base: Path) -> tuple[str, ...]:
         "--hparams",
         json.dumps(dict(trial.cell.labels)),
         *(f"--{key}={_flag(value)}" for key, value in trial.cell.overrides.items()),
+        *(() if data_root is None else (f"--data.root={data_root}",)),
     )
 
 

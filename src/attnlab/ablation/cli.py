@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attnlab.ablation import cells, parse, resources, rundir
 from attnlab.ablation import plan as planning
+from attnlab.ablation.adapt import adapt
 from attnlab.ablation.cells import Result
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.plan import Plan
@@ -81,6 +82,18 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", metavar="N", type=int, help="trials at a time; default: what fits the machine"
     )
     parser.add_argument(
+        "--data.root", metavar="DIR", type=Path, dest="data_root",
+        help="where the data are; default: where the profile's experiments say",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="set an option of all trials over the profile's, such as trainer.max_epochs=5",
+    )  # fmt: skip
+    parser.add_argument(
+        "--devices-per-cell", metavar="N", type=int,
+        help="GPUs of one trial, 0 for none; default: what the profile says",
+    )  # fmt: skip
+    parser.add_argument(
         "--file", metavar="YAML", type=Path, default=Path("ablations.yaml"),
         help="where the studies are; default: ablations.yaml",
     )  # fmt: skip
@@ -96,8 +109,11 @@ def _main(options: argparse.Namespace, module: str, preload: Sequence[str]) -> i
     if options.list:
         _list(ablations)
         return 0
-    study, profile = ablations.study(options.study), ablations.profile(options.profile)
-    plan = planning.make(study, profile, options.output_dir)
+    study = ablations.study(options.study)
+    profile = adapt(ablations.profile(options.profile), options.settings, options.devices_per_cell)
+    if options.data_root is not None and not options.data_root.is_dir():
+        raise UserError(f"--data.root must be a folder, not {str(options.data_root)!r}")
+    plan = planning.make(study, profile, options.output_dir, options.data_root)
     planning.check_directory(plan)
     if options.workers is not None and options.workers < 1:
         raise UserError(f"--workers must be at least 1, not {options.workers}")
@@ -179,7 +195,7 @@ def _dry_run(plan: Plan, workers: int | None) -> None:
     print(_title(plan))
     for trial in plan.trials:
         print(f"\n{trial} ({'done' if trial.run_dir in done else 'to run'})")
-        line = cells.command_line(cells.arguments(trial, plan.base), environment, python)
+        line = cells.command_line(plan.arguments(trial), environment, python)
         print(f"  {line}")
     count = workers or max(1, resources.room(profile))
     cost = planning.cost(plan, results, count)

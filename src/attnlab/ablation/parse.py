@@ -80,7 +80,7 @@ def _profile(name: str, node: object, folder: Path) -> Profile:
         name=name,
         about=_text(f"{where}: about", node["about"]),
         bases={key: folder / _text(f"{where}: base {key}", path) for key, path in bases.items()},
-        overrides=_overrides(f"{where}: overrides", node.get("overrides", {})),
+        overrides=overrides(f"{where}: overrides", node.get("overrides", {})),
         threads_per_cell=_count(f"{where}: threads_per_cell", node.get("threads_per_cell", 1), 1),
         gpus_per_cell=_count(f"{where}: gpus_per_cell", node.get("gpus_per_cell", 0), 0),
         minutes_per_cell=float(minutes),
@@ -110,7 +110,7 @@ def _study(name: str, node: object) -> Study:
         seeds=_seeds(f"{where}: seeds", node["seeds"]),
         metric=metric,
         direction=direction,
-        overrides=_overrides(f"{where}: overrides", node.get("overrides", {})),
+        overrides=overrides(f"{where}: overrides", node.get("overrides", {})),
     )
 
 
@@ -132,7 +132,7 @@ def _axis(where: str, name: str, node: object) -> Axis:
         at = f"{where}, value {show(label)}"
         if "key" not in node and not isinstance(value, dict):
             raise UserError(f"{at}: without a 'key' it must map dotted keys to values")
-        cells.append((label, _overrides(at, {node["key"]: value} if "key" in node else value)))
+        cells.append((label, overrides(at, {node["key"]: value} if "key" in node else value)))
     return Axis(name, tuple(cells), numeric=not isinstance(labels[0], str | bool))
 
 
@@ -178,7 +178,7 @@ def _seeds(where: str, node: object) -> tuple[int, ...]:
     return tuple(node)
 
 
-def _overrides(where: str, node: object) -> dict[str, object]:
+def overrides(where: str, node: object) -> dict[str, object]:
     """Return a mapping from dotted keys to values that JSON can hold."""
     if not isinstance(node, dict):
         raise UserError(f"{where} must map dotted keys to values, not {show(node)}")

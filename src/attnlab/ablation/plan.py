@@ -21,6 +21,8 @@ class Plan:
         directory: Where all trials of the study in this profile live.
         stanza: Everything that all trials share, as ``place -> JSON``; trials of two different
             stanzas cannot be compared. The grid, the seeds and the baseline are no part of it.
+        data_root: Where the data are, which may change between two starts; where the base
+            experiment says when None.
     """
 
     study: Study
@@ -30,6 +32,11 @@ class Plan:
     cells: tuple[Cell, ...]
     trials: tuple[Trial, ...]
     stanza: Mapping[str, str]
+    data_root: Path | None = None
+
+    def arguments(self, trial: Trial) -> tuple[str, ...]:
+        """Return the arguments that `python -m attnlab` needs to run `trial`."""
+        return cells.arguments(trial, self.base, self.data_root)
 
     def results(self) -> list[Result]:
         """Return every trial that has finished, in the order of the grid."""
@@ -40,8 +47,8 @@ class Plan:
         return [each for each in results if cells.metric(each, self.study) is not None]
 
 
-def make(study: Study, profile: Profile, output_dir: Path) -> Plan:
-    """Spell out `study` in `profile`.
+def make(study: Study, profile: Profile, output_dir: Path, data_root: Path | None = None) -> Plan:
+    """Spell out `study` in `profile`, on the data at `data_root`.
 
     Raises:
         UserError: The base experiment is missing or unreadable, or the grid makes no sense.
@@ -67,6 +74,7 @@ def make(study: Study, profile: Profile, output_dir: Path) -> Plan:
         cells=grid,
         trials=cells.trials(grid, study.seeds, directory),
         stanza=stanza,
+        data_root=data_root,
     )
 
 

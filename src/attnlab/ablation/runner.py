@@ -63,7 +63,7 @@ class Runner:
             jobs = [
                 Job(
                     name=key,
-                    arguments=(*cells.arguments(trial, self._plan.base), "--check", "true"),
+                    arguments=(*self._plan.arguments(trial), "--check", "true"),
                     log=Path(folder) / key,
                 )
                 for key, trial in first.items()
@@ -109,7 +109,7 @@ class Runner:
         trial.run_dir.mkdir(parents=True, exist_ok=True)
         return Job(
             name=str(trial.run_dir),
-            arguments=cells.arguments(trial, self._plan.base),
+            arguments=self._plan.arguments(trial),
             log=trial.run_dir / "log.txt",
             lock=trial.run_dir / rundir.LOCK,
         )

@@ -1,0 +1,41 @@
+"""What the command line changes in a profile: options of the trials, and the devices of one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import yaml
+
+from attnlab.ablation import parse
+from attnlab.ablation.errors import UserError
+from attnlab.ablation.schema import Profile
+
+
+def adapt(profile: Profile, settings: Sequence[str], devices: int | None) -> Profile:
+    """Return the profile with options set over its own, and another number of GPUs per trial.
+
+    Args:
+        profile: What `ablations.yaml` says.
+        settings: Texts ``key=value``, the key dotted and the value YAML; they are part of what a
+            trial is, as the profile's own overrides are.
+        devices: GPUs of one trial, 0 for none; the profile's own number when None.
+
+    Raises:
+        UserError: A setting is no ``key=value`` that a trial can take, or `devices` is negative.
+    """
+    given: dict[str, object] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: {' '.join(str(error).split())}") from error
+        given |= parse.overrides("--set", {key: value})
+    if devices is not None and devices < 0:
+        raise UserError(f"--devices-per-cell must be at least 0, not {devices}")
+    return dataclasses.replace(
+        profile,
+        overrides={**profile.overrides, **given},
+        gpus_per_cell=profile.gpus_per_cell if devices is None else devices,
+    )
