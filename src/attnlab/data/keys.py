@@ -67,9 +67,10 @@ class KeySampler(DistributedSampler[SampleKey]):
     training those left over are dropped, so that all take the same number of steps, while an
     evaluation neither drops nor repeats any. Lightning leaves a `DistributedSampler` as it is.
 
-    With `repeats`, every sample drawn is used so many times in a row, on different processes where
-    there are several, each with an augmentation of its own; an epoch keeps its length and sees
-    fewer distinct samples (repeated augmentation, Hoffer et al. 2020, as in DeiT).
+    With `repeats`, every sample drawn is used so many times in a row, each with an augmentation of
+    its own; an epoch keeps its length and sees fewer distinct samples (repeated augmentation,
+    Hoffer et al. 2020). One process makes all uses, where DeiT spreads them over several: the same
+    samples meet in a step of all processes, and what is decoded once can serve all uses.
 
     Args:
         size: Number of samples.
@@ -110,8 +111,8 @@ class KeySampler(DistributedSampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         order = self.order().tolist()
         for turn in range(len(self)):
-            sample, repeat = divmod(turn * self.num_replicas + self.rank, self.repeats)
-            yield SampleKey(self.epoch, order[sample], repeat)
+            draw, repeat = divmod(turn, self.repeats)
+            yield SampleKey(self.epoch, order[draw * self.num_replicas + self.rank], repeat)
 
     def __len__(self) -> int:
         spare = 0 if self.train else self.num_replicas - 1 - self.rank
