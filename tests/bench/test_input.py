@@ -1,20 +1,24 @@
 """Ratios and goals of hand-made samples, files by what is in them, processes by tiny contests."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from attnlab.ablation.errors import UserError
-from attnlab.bench import input_files, peers
+from attnlab.bench import input as input_command
+from attnlab.bench import input_checks, input_child, input_files, peers
 from attnlab.bench.cli import main
 from attnlab.bench.input import growth
 from attnlab.bench.input_contest import Child, Entry, Result, race
-from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, RACES, Goal, goals
+from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, RACES, STAGES, Goal, goals
 from attnlab.bench.input_tables import csv_lines, goal_table, page, tables
 
 SETTINGS = {"core": None, "cache": "unused"}
@@ -68,6 +72,15 @@ def test_tables_show_milliseconds_and_how_many_times_faster() -> None:
     written = page({"Hardware": "an abacus"}, {PLAIN: PLAIN_RESULTS}, [])
     assert "- **Hardware**: an abacus" in written
     assert "## Goals" not in written
+
+
+def test_steps_stand_side_by_side() -> None:
+    found = results(STAGES, *([float(time)] for time in range(1, 11)))
+    shown = tables({STAGES: found})
+    assert "| decode: Pillow, libjpeg-turbo | 1 | 2 |" in shown
+    assert "| collate 64: floats, bytes | 9 | 10 |" in shown
+    alone = tables({STAGES: [result for result in found if result.entry.ours]})
+    assert "| collate 64: floats, bytes |  | 10 |" in alone
 
 
 def test_csv_has_every_contestant_and_goal() -> None:
@@ -190,17 +203,56 @@ def test_bad_options_are_one_line(
     assert error.count("\n") == 1
 
 
-def test_our_side_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["input", "--images", "12", "--batch", "5", "--batches", "2", "--clips", "2"]
-    arguments += ["--rounds", "1", "--only", "images", "cifar", "clips"]
+class Inline:
+    """Stands for a process: serves a script's contestants here, where all has been imported."""
+
+    def __init__(self, python: str, script: Path, settings: dict[str, Any]) -> None:
+        self.builds = input_child.load(str(script)).contestants(json.loads(json.dumps(settings)))
+
+    def ask(self, name: str) -> dict[str, Any]:
+        return json.loads(json.dumps(input_child.measure(self.builds[name]())))
+
+    def __enter__(self) -> "Inline":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def test_our_side_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(input_command, "Child", Inline)
+    monkeypatch.setattr(input_command, "TREE_CLASSES", 3)
+    monkeypatch.setenv("ATTNLAB_CACHE", str(tmp_path / "cache"))
+    arguments = ["input", "--images", "20", "--batch", "5", "--batches", "2", "--clips", "2"]
+    arguments += ["--tree-images", "60", "--rounds", "1"]
+    arguments += ["--only", "images", "stages", "cifar", "clips", "start"]
     assert main([*arguments, "--files", str(tmp_path / "files"), "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "attnlab, to bytes" in shown
-    assert "torchvision" not in shown
+    assert "torchvision, to bytes" not in shown
+    assert "| G5 | start on 177 indexed images" in shown  # one of each class is held out
+    assert "| G5 | different streams from 0, 1, 2 and 4 workers | ≤ 1 | 1 | reached |" in shown
     lines = (tmp_path / "input.csv").read_text().splitlines()
     rows = [line for line in lines if not line.startswith("#")]
-    assert len(rows) == 1 + 2 + 2 + 1 + 2 + 2  # heading, races, webm over frames, difference
+    assert len(rows) == 1 + 2 + 2 + 5 + 1 + 2 + 4  # heading, races, goals of ours alone
     assert (tmp_path / "input.md").read_text().startswith("# Input pipeline")
+
+
+def test_memory_is_that_of_the_process_and_its_pages() -> None:
+    before = input_checks.proportional_bytes(os.getpid())
+    held = np.ones(50 * 2**20, np.uint8)
+    grown = input_checks.proportional_bytes(os.getpid()) - before
+    assert grown == pytest.approx(held.nbytes, rel=0.1)
+
+
+def test_a_stream_is_told_by_every_tensor_in_it() -> None:
+    def batches(last: int) -> list[Any]:
+        return [((torch.zeros(2, 3, dtype=torch.uint8), torch.tensor([1, last])), [])]
+
+    assert input_checks.digest(batches(5)) == input_checks.digest(batches(5))
+    assert input_checks.digest(batches(5)) != input_checks.digest(batches(6))
 
 
 def size_of(path: Path) -> tuple[int, int]:

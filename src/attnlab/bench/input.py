@@ -13,7 +13,7 @@ from attnlab.ablation.errors import UserError
 from attnlab.bench import input_files
 from attnlab.bench import options as common
 from attnlab.bench.input_contest import HERE, Child, Result, race
-from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, RACES, Goal, goals
+from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, RACES, STAGES, Goal, goals
 from attnlab.bench.input_tables import csv_lines, goal_table, page, tables
 from attnlab.bench.record import conditions, csv_text
 from attnlab.bench.tables import MIB
@@ -22,6 +22,7 @@ from attnlab.files import write_atomically
 
 PARTS = {
     "images": (PLAIN, AUGMENTED),
+    "stages": (STAGES,),
     "cifar": (CIFAR,),
     "clips": (CLIPS,),
     "start": (),
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="interpreter of the peers' environment; without it this project runs alone",
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=["images", "cifar", "clips"])
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=["images", "stages", "cifar", "clips"]
+    )
     parser.add_argument(
         "--memory", action="store_true", help="also watch the loaders' memory over --epochs"
     )
@@ -122,7 +125,7 @@ def _prepare(options: argparse.Namespace, parts: Sequence[str], files: Path) -> 
         "epochs": options.epochs,
         "tree_classes": TREE_CLASSES,
     }
-    if {"images", "start", "memory"} & set(parts):
+    if {"images", "stages", "start"} & set(parts):
         copies = -(-options.batch * options.batches // options.images)
         settings["images"] = _once(
             files / f"images-{options.images}x{copies}",

@@ -29,6 +29,8 @@ def contestants(settings: dict[str, Any]) -> dict[str, Callable[[], Callable[[],
     for name, reader in (("clips", "readers.PyAVReader"), ("frames", "frames.FrameTarReader")):
         path = f"attnlab.data.video.{reader}"
         builds[name] = partial(clip_reader, settings, name, path)
+    for stage_name in ("decode", "crop", "randaugment", "tensor", "collate"):
+        builds[f"stage {stage_name}"] = partial(stage, settings, stage_name)
     return builds
 
 
@@ -62,6 +64,36 @@ def image_epoch(settings: dict[str, Any], policy: str | None, floats: bool) -> C
         return count
 
     return run
+
+
+def stage(settings: dict[str, Any], name: str) -> Callable[[], int]:
+    """Return a call that does one step of `TrainTransform` to a batch of images in memory."""
+    decode = named("attnlab.data.image.decode.decode")
+    crop = importlib.import_module("attnlab.data.transforms.crop")
+    augment = named("attnlab.data.transforms.rand_augment.RandAugment")(POLICY)
+    paths = sorted(Path(settings["images"]).glob("train/*/*"))[: settings["batch"]]
+    contents = [path.read_bytes() for path in paths]
+    rng, size = np.random.default_rng(0), (settings["size"], settings["size"])
+
+    def resized(frames: np.ndarray) -> np.ndarray:
+        box = crop.random_resized_box(*frames.shape[1:3], (0.08, 1.0), (3 / 4, 4 / 3), rng)
+        resized: np.ndarray = crop.resize(frames, size, box)
+        return resized
+
+    # Ours goes to planes before RandAugment, the peers to tensors after it.
+    steps: dict[str, Callable[[Any], Any]] = {
+        "decode": lambda content: decode(content)[None],
+        "crop": resized,
+        "tensor": lambda frames: crop.to_planes(frames, flip=rng.random() < 0.5),
+        "randaugment": lambda planes: augment(planes, rng),
+    }
+    inputs: list[Any] = contents
+    for each, step in steps.items():
+        if each == name:
+            return lambda: len([step(value) for value in inputs])
+        inputs = [step(value) for value in inputs]
+    tensors = [torch.as_tensor(planes[0]) for planes in inputs]
+    return lambda: len(torch.stack(tensors))
 
 
 def resize_difference(settings: dict[str, Any]) -> Callable[[], float]:

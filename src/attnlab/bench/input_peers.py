@@ -5,6 +5,7 @@ Runs in the peers' environment, see `input_child`; nothing of this project is im
 
 import importlib
 import importlib.metadata
+import io
 import itertools
 import random
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
@@ -41,6 +42,8 @@ def contestants(settings: dict[str, Any]) -> dict[str, Callable[[], Callable[[],
             )
     builds["cifar"] = partial(cifar_epoch, vision, settings)
     builds["clips"] = partial(clip_reader, _decoder(), settings)
+    for name in ("decode", "crop", "randaugment", "tensor", "collate"):
+        builds[f"stage {name}"] = partial(stage, vision, settings, name)
     return builds
 
 
@@ -141,6 +144,32 @@ def timm_loader(
     )
     chosen: Iterable[Any] = loader.loader if only_bytes else loader
     return chosen
+
+
+def stage(vision: Any, settings: dict[str, Any], name: str) -> Callable[[], int]:
+    """Return a call that does one step of `torchvision_loader` to a batch of images in memory."""
+    transforms = vision.transforms
+    opened = importlib.import_module("PIL.Image").open
+    paths = sorted(Path(settings["images"]).glob("train/*/*"))[: settings["batch"]]
+    contents = [path.read_bytes() for path in paths]
+    bicubic = transforms.InterpolationMode.BICUBIC
+    augment = importlib.import_module("timm.data.auto_augment").rand_augment_transform
+
+    def decode(content: bytes) -> Any:
+        return opened(io.BytesIO(content)).convert("RGB")
+
+    steps: dict[str, Callable[[Any], Any]] = {
+        "decode": decode,
+        "crop": transforms.RandomResizedCrop(settings["size"], interpolation=bicubic),
+        "randaugment": augment(POLICY, _parameters(settings["size"])),
+        "tensor": transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)]),
+    }
+    inputs: list[Any] = contents
+    for each, step in steps.items():
+        if each == name:
+            return lambda: len([step(value) for value in inputs])
+        inputs = [step(value) for value in inputs]
+    return lambda: len(default_collate(inputs))
 
 
 class Pictures(Dataset[Any]):

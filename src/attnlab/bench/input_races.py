@@ -7,6 +7,16 @@ from attnlab.bench.input_contest import Entry, Result
 
 PLAIN, AUGMENTED, CIFAR, CLIPS = "images", "images+randaugment", "cifar", "clips"
 
+STAGES = "stages"
+STEPS = {
+    "decode": "decode: Pillow, libjpeg-turbo",
+    "crop": "random-resized crop, 224, bicubic: Pillow, torch on bytes",
+    "randaugment": "RandAugment: timm on Pillow, bytes in planes",
+    "tensor": "ToTensor and Normalize to floats; bytes to planes and flip",
+    "collate": "collate 64: floats, bytes",
+}
+"""Steps of the pipelines, as their processes know them and as tables call them."""
+
 
 def _images(suffix: str) -> list[Entry]:
     return [
@@ -22,6 +32,11 @@ def _images(suffix: str) -> list[Entry]:
 RACES: Mapping[str, Sequence[Entry]] = {
     PLAIN: _images(""),
     AUGMENTED: _images("+randaugment"),
+    STAGES: [
+        Entry(f"stage {step}", label, ours)
+        for step, label in STEPS.items()
+        for ours in (False, True)
+    ],
     CIFAR: [
         Entry("cifar", "Pillow: crop, flip, ToTensor, Normalize, one by one", ours=False),
         Entry("cifar", "attnlab: the same, in batches of bytes", ours=True),
@@ -86,7 +101,7 @@ _QUOTIENTS = (
 
 
 def goals(races: Mapping[str, Sequence[Result]]) -> list[Goal]:
-    """Return the goals of the races that were run, in the issue of ratios of CPU time."""
+    """Return the goals of the races that were run, as ratios of the least CPU times."""
     found = []
     for name, about, race, peer, own, bound in _QUOTIENTS:
         suffix = "+randaugment" if race == AUGMENTED else ""

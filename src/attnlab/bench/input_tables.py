@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from attnlab.bench.input_contest import Result
-from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, Goal
+from attnlab.bench.input_races import AUGMENTED, CIFAR, CLIPS, PLAIN, STAGES, Goal
 
 Races = Mapping[str, Sequence[Result]]
 
@@ -44,6 +44,18 @@ def table(title: str, races: Races) -> str:
     return "\n".join(lines)
 
 
+def stage_table(results: Sequence[Result]) -> str:
+    """Return a Markdown table of the steps, the peers' beside ours."""
+    best: dict[str, dict[bool, float]] = {}
+    for result in results:
+        best.setdefault(result.entry.label, {})[result.entry.ours] = result.best
+    lines = ["| step, CPU ms per image | peers | attnlab |", "| :--- | ---: | ---: |"]
+    for label, times in best.items():
+        entries = (f"{times[ours]:.3g}" if ours in times else "" for ours in (False, True))
+        lines.append(f"| {label} | {' | '.join(entries)} |")
+    return "\n".join(lines)
+
+
 def goal_table(goals: Sequence[Goal]) -> str:
     """Return what was asked for beside what was measured."""
     lines = ["| | number | asked | measured | |", "| :--- | :--- | ---: | ---: | :--- |"]
@@ -57,9 +69,10 @@ def goal_table(goals: Sequence[Goal]) -> str:
 
 
 def tables(races: Races) -> str:
-    """Return a table of the image races and one of each other."""
+    """Return a table of the image races and one of each other race."""
     images = {name: races[name] for name in (PLAIN, AUGMENTED) if name in races}
     blocks = [table("images, CPU ms each", images)] if images else []
+    blocks += [stage_table(races[STAGES])] if STAGES in races else []
     titles = {CIFAR: "small images, CPU ms each", CLIPS: "clips, CPU ms each"}
     blocks += [table(title, {name: races[name]}) for name, title in titles.items() if name in races]
     return "\n\n".join(blocks)
