@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     lines = csv_lines(races, found)
     write_atomically(out / "input.csv", csv_text(header, lines))
     write_atomically(out / "input.md", page(header, races, found))
-    print(tables(races), goal_table(found), sep="\n\n")
+    print("\n\n".join(filter(None, (tables(races), goal_table(found) if found else ""))))
     print(f"{out}: input.md, input.csv")
     return 0
 
@@ -195,15 +196,13 @@ def growth(after: Sequence[int]) -> Goal:
     """Return by how much memory grew after the second epoch, as a goal.
 
     A worker keeps a few MiB more or less from epoch to epoch, as the C library happens to return
-    them. So the first third of the epochs after the first is compared with the last third: the
-    least of each, which a leak would raise, and the most, whichever grew more.
+    them, so this is the rise of the line of least squares from the second epoch to the last.
 
     Args:
         after: Bytes after each epoch.
     """
-    third = max(1, (len(after) - 1) // 3)
-    early, late = after[1 : 1 + third], after[-third:]
-    change = max(max(late) / max(early), min(late) / min(early)) - 1
+    slope, start = statistics.linear_regression(range(len(after) - 1), after[1:])
+    change = slope * (len(after) - 2) / start
     least, most = (bound(after[1:]) / MIB for bound in (min, max))
     about = (
         f"growth of a loader and 2 workers over {len(after)} epochs ({least:.0f} to {most:.0f} MiB)"
