@@ -11,6 +11,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from attnlab import commands
 from attnlab.cli import main
 from attnlab.messages import one_line
 
@@ -198,11 +199,20 @@ def test_one_line_keeps_a_plain_message():
     assert one_line("nothing nested") == "nothing nested"
 
 
-def test_help_names_the_command_that_trains_nothing(base, capsys):
+def test_help_names_the_commands_that_train_nothing(base, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert "attnlab import-qna" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in commands.COMMANDS)
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_commands_that_train_nothing_have_a_help(name, base, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert name in capsys.readouterr().out
 
 
 def test_module_runs_as_a_process(base):
