@@ -127,6 +127,9 @@ def test_data_that_are_not_there_are_one_line(trees, capsys):
     message = error_of(capsys, "fit", "--config", config, f"--data.root={trees / 'imagenet'}")
     assert "num_classes=1000" in message
     assert "4" in message
+    small = [f"--data.root={trees / 'imagenet'}", *IMAGENET, "--data.batch_size=99"]
+    message = error_of(capsys, "fit", "--config", config, *small)
+    assert message == "batch_size=99 must not exceed the 12 training samples"
 
 
 def test_weights_are_averaged_by_lightnings_callback(trees):

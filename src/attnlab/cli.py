@@ -31,13 +31,13 @@ class UsageError(Exception):
     """Something the user asked for that cannot be; the message is one line."""
 
 
-def _as_usage(step: Callable[..., None]) -> Callable[..., None]:
+def _as_usage(step: Callable[..., Any]) -> Callable[..., Any]:
     """Let what a data module finds wrong on the disk be the user's to mend as well."""
 
     @functools.wraps(step)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            step(*args, **kwargs)
+            return step(*args, **kwargs)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from error
 
@@ -135,7 +135,7 @@ class AttnlabCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError, OSError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
-        for name in ("prepare_data", "setup"):
+        for name in ("prepare_data", "setup", "train_dataloader"):
             setattr(self.datamodule, name, _as_usage(getattr(self.datamodule, name)))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

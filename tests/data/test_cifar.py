@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 
 from attnlab.data import cifar_files, validation
@@ -340,7 +341,9 @@ def test_official_selection_validates_on_the_test_set(root: Path):
 def _stream(root: Path, **options) -> list[tuple[Tensor, ...]]:
     L.seed_everything(3, verbose=False)
     data = _ready(root, **options)
-    data.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0)
+    data.trainer = SimpleNamespace(
+        training=True, world_size=1, global_rank=0, precision_plugin=Precision()
+    )
     return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
 

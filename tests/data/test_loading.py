@@ -1,6 +1,7 @@
 """Streamed data: the same stream for any number of workers, and failures that are counted."""
 
 import os
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from attnlab.data.loading import StreamedDataModule
-from attnlab.data.streamed import Part, StreamedDataset, UnreadableSampleError
+from attnlab.data.streamed import Failure, Part, StreamedDataset, UnreadableSampleError
 
 CLASSES = 5
 
@@ -104,9 +105,7 @@ def test_pixels_are_normalised_and_labels_stay_with_them():
     for pixels, labels in fit(data, max_epochs=1, limit_val_batches=0).seen:
         assert (pixels.shape, pixels.dtype) == ((4, 3, 3, 2), torch.float32)
         values = ((pixels * 0.25 + 0.5) * 255)[:, 0, 0, 0]
-        offsets = (
-            torch.arange(8) + labels[:, None]
-        )  # the pixel: index + 0..7
+        offsets = torch.arange(8) + labels[:, None]  # the pixel: index + 0..7
         possible = (values.round()[:, None].long() - offsets) % CLASSES == 0
         assert possible.any(dim=1).all()
         torch.testing.assert_close(pixels, pixels[:, :1, :1, :1].expand_as(pixels))
@@ -151,6 +150,70 @@ def test_too_many_skipped_samples_are_an_error():
         fit(Shapes(size=60, bad=bad, on_error="skip"))
     with pytest.raises(UnreadableSampleError, match="none of the 4 samples of a batch"):
         fit(Shapes(bad=tuple(range(23)), on_error="skip"))
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_goes_on_where_nothing_of_a_batch_can_be_read(workers):
+    data = Shapes(on_error="skip", batch_size=2, num_workers=workers)
+    data.source.bad = (0, 1, 4, 8, 9, 10, 11, 22)  # the first batch, two in the middle, the last
+    probe = Probe()
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    L.Trainer(accelerator="cpu", **quiet).validate(probe, data, verbose=False)
+    assert [len(labels) for _, labels in probe.seen] == [2, 1, 2, *[2] * 5]
+    assert sum(len(labels) for _, labels in probe.seen) == 15
+    assert set(data.skipped["val"]) == {f"square-{index}.jpg" for index in data.source.bad}
+    data.source.bad = tuple(range(23))
+    with pytest.raises(UnreadableSampleError, match=r"none of the 23 .* a split .* is square-0"):
+        L.Trainer(accelerator="cpu", **quiet).validate(probe, data, verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_every_epoch_counts_anew():
+    data = Shapes(bad=(7,), on_error="skip")
+    counts = []
+
+    class Mended(L.Callback):
+        def on_validation_epoch_end(self, trainer, module):
+            counts.append(len(data.skipped["val"]))
+            data.source.bad = ()
+
+    fit(data, callbacks=[Mended()], limit_train_batches=1, max_epochs=3)
+    assert counts == [1, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_what_may_be_skipped_is_a_share_of_what_the_process_reads():
+    data = Shapes(size=40_000, on_error="skip")
+    data.setup("fit")
+    failures = [Failure(f"square-{index}.jpg", "zero bytes") for index in range(21)]
+    for size, allowed in ((1, 40), (2, 20), (3, 13)):
+        data.trainer = SimpleNamespace(world_size=size, current_epoch=size, training=True)
+        if allowed == 40:
+            data.on_before_batch_transfer(("batch", failures), 0)
+            continue
+        of = -(-40_000 // size)
+        with pytest.raises(UnreadableSampleError, match=rf"of {of} .* the {allowed} that"):
+            data.on_before_batch_transfer(("batch", failures), 0)
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")  # without shuffling: as wanted
+def test_a_batch_may_be_overfitted():
+    seen = fit(Shapes(), max_epochs=3, overfit_batches=2).seen
+    assert len(seen) == 12  # training and validation in turn, both of the same samples
+    for turn, (pixels, labels) in enumerate(seen):
+        assert labels.tolist() == [[0, 1, 2, 3], [4, 0, 1, 2]][turn % 2]
+        torch.testing.assert_close(pixels, seen[turn % 2][0], rtol=0, atol=0)
+
+
+def test_pixels_and_probabilities_have_the_precision_of_the_weights():
+    def as_they_are(pixels, targets, seeds):
+        return pixels, targets
+
+    data = Shapes(batch_transforms=[as_they_are])
+    seen = fit(data, max_epochs=1, precision="bf16-true").seen
+    kinds = [(pixels.dtype, targets.dtype) for pixels, targets in seen]
+    assert kinds == [(torch.bfloat16, torch.bfloat16)] * 5 + [(torch.bfloat16, torch.int64)] * 6
 
 
 def test_a_dead_worker_is_named_with_its_samples():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 
 from attnlab.data.keys import KeySampler, SampleKey, sample_seed
@@ -24,7 +25,9 @@ def _data(size: int = 101, **options) -> MemoryDataModule:
 
 
 def _during(data: MemoryDataModule, *, training: bool, world_size: int = 1, rank: int = 0) -> None:
-    data.trainer = SimpleNamespace(training=training, world_size=world_size, global_rank=rank)
+    data.trainer = SimpleNamespace(
+        training=training, world_size=world_size, global_rank=rank, precision_plugin=Precision()
+    )
 
 
 def _order(data: MemoryDataModule) -> list[int]:
@@ -45,6 +48,12 @@ def test_a_batch_is_samples_labels_and_seeds():
         assert pixels[:, 1, 2, 4].tolist() == pixels[:, 0, 0, 0].tolist() == own
         assert (labels + 7).tolist() == own
         assert seeds.tolist() == [sample_seed(3, SampleKey(5, sample)) for sample in own]
+
+
+def test_positions_are_keys_of_the_first_epoch():
+    _, labels, seeds = _data().dataset("train", 3).__getitems__([11, 7])
+    assert labels.tolist() == [4, 0]
+    assert seeds.tolist() == [sample_seed(3, SampleKey(0, sample)) for sample in (11, 7)]
 
 
 @pytest.mark.parametrize("split", ["val", "test", "predict"])
@@ -132,7 +141,7 @@ def test_transforms_apply_in_training_alone_and_in_order():
     pixels, targets = data.on_after_batch_transfer(batch, 0)
     torch.testing.assert_close(pixels, 2 * (2 * normalised + 5) + 7)
     assert targets.tolist() == [[2 * 17, 2 * 17, 1 + 2 * 17]]
-    for data.trainer in (None, SimpleNamespace(training=False)):
+    for data.trainer in (None, SimpleNamespace(training=False, precision_plugin=Precision())):
         pixels, targets = data.on_after_batch_transfer(batch, 0)
         torch.testing.assert_close(pixels, data.normalize(batch[0]))
         assert targets.tolist() == [2]

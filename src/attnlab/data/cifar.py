@@ -44,7 +44,7 @@ class AugmentedDataset(MemoryDataset):
         self.transforms = transforms
         self.augment = augment
 
-    def __getitems__(self, keys: list[SampleKey]) -> KeyedBatch:
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> KeyedBatch:
         """Return one whole batch."""
         pixels, labels, seeds = super().__getitems__(keys)
         for transform in self.transforms:

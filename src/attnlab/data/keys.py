@@ -28,6 +28,15 @@ class SampleKey(NamedTuple):
     repeat: int = 0
 
 
+def as_key(key: SampleKey | int) -> SampleKey:
+    """Return a key as it is, and for a mere position its use in epoch 0.
+
+    Positions come from samplers that Lightning puts in the place of `KeySampler`, which it does
+    under ``overfit_batches``.
+    """
+    return key if isinstance(key, SampleKey) else SampleKey(0, key)
+
+
 def mix(value: Bits) -> Bits:
     """Scramble 64 bits, each element its own: splitmix64 (Steele, Lea and Flood 2014)."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK

@@ -1,18 +1,21 @@
 """The data module over streamed data: loaders, workers, and what is done about failures."""
 
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from attnlab.data.keys import KeySampler, SampleKey
-from attnlab.data.pixels import BatchTransform, PixelDataModule
+from attnlab.data.keys import KeySampler, SampleKey, as_key
+from attnlab.data.pixels import BatchTransform, KeyedBatch, PixelDataModule
 from attnlab.data.sources import Split
 from attnlab.data.streamed import Failure, OnError, StreamedDataset, UnreadableSampleError, collate
+
+Collated = tuple[KeyedBatch | None, list[Failure]]
+"""What could be read of a batch, if anything, and what could not."""
 
 _ALLOWED, _ALLOWED_SHARE = 10, 0.001  # samples skipped in an epoch: so many, or so large a part
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
@@ -45,8 +48,9 @@ class Watched(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int, int] | Failure:
-        """Note the sample, then return it."""
+    def __getitem__(self, key: SampleKey | int) -> tuple[Tensor, int, int] | Failure:
+        """Note the sample, then return it; see `as_key`."""
+        key = as_key(key)
         worker = get_worker_info()
         self.current[0 if worker is None else worker.id] = key.sample
         return self.dataset[key]
@@ -57,11 +61,46 @@ class Watched(Dataset[Any]):
         return ", ".join(self.dataset.source.name(index) for index in begun) or "none"
 
 
-class Loader(DataLoader[Any]):
-    """A `DataLoader` that says which samples its workers had in hand when one of them died."""
+def _nothing(failures: Sequence[Failure], whole: str) -> UnreadableSampleError:
+    name, reason = failures[0]
+    return UnreadableSampleError(
+        f"none of the {len(failures)} samples of {whole} could be read; the first is "
+        f"{name}: {reason}"
+    )
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        batches = super().__iter__()
+
+def without_empty(batches: Iterable[Collated]) -> Iterator[Collated]:
+    """Leave out batches of which nothing could be read; their failures go with a neighbour's.
+
+    Raises:
+        UnreadableSampleError: Nothing could be read of any.
+    """
+    held: KeyedBatch | None = None
+    failures: list[Failure] = []
+    for batch, failed in batches:
+        if batch is not None and held is not None:
+            yield held, failures
+            failures = []
+        held = held if batch is None else batch
+        failures = failures + failed
+    if held is not None:
+        yield held, failures
+    elif failures:
+        raise _nothing(failures, "a split")
+
+
+class Loader(DataLoader[Any]):
+    """A `DataLoader` that says which samples its workers had in hand when one of them died.
+
+    In evaluation it leaves out empty batches, see `without_empty`. In training these are an error,
+    for all processes must take the same number of steps.
+    """
+
+    def __iter__(self) -> Iterator[Collated]:  # type: ignore[override]
+        batches = self._watched(super().__iter__())
+        return batches if self.drop_last else without_empty(batches)
+
+    def _watched(self, batches: Iterator[Collated]) -> Iterator[Collated]:
         while True:
             try:
                 batch = next(batches)
@@ -81,11 +120,12 @@ class StreamedDataModule(PixelDataModule):
     """Loaders over `StreamedDataset`s, one per split, that `open_split` of a subclass builds.
 
     Under ``on_error: skip`` a sample that cannot be read is left out of its batch and counted;
-    more than a thousandth of a split in one epoch (and more than ten) is an error all the same. No
-    sample is ever replaced by another one.
+    more than a thousandth of what a process reads of a split in one epoch (and more than ten), or
+    a whole training batch, is an error all the same. No sample is ever replaced by another one.
 
     Attributes:
-        skipped: For each split the samples skipped in its latest epoch: name to reason.
+        skipped: For each split the samples that this process skipped in its latest epoch: name to
+            reason.
 
     Args:
         mean: Mean of the training pixels, per channel, in [0, 1].
@@ -183,14 +223,9 @@ class StreamedDataModule(PixelDataModule):
             UnreadableSampleError: Too much was, or a whole batch.
         """
         pixels, failures = batch
-        if failures:
-            self._count(failures)
+        self._count(failures)
         if pixels is None:
-            name, reason = failures[0]
-            raise UnreadableSampleError(
-                f"none of the {len(failures)} samples of a batch could be read; the first is "
-                f"{name}: {reason}"
-            )
+            raise _nothing(failures, "a batch")
         return pixels
 
     def _count(self, failures: Sequence[Failure]) -> None:
@@ -200,10 +235,12 @@ class StreamedDataModule(PixelDataModule):
             self._epochs[split], self.skipped[split] = epoch, {}
         skipped = self.skipped[split]
         for name, reason in failures:
-            if name not in skipped:
-                rank_zero_warn(f"skipped {name}: {reason}")
+            if name not in skipped:  # in every process: each reads other samples
+                warnings.warn(f"skipped {name}: {reason}", stacklevel=2)
             skipped[name] = reason
         size = len(self.datasets[split])
+        if self.trainer is not None:
+            size = -(-size // self.trainer.world_size)
         allowed = max(_ALLOWED, int(_ALLOWED_SHARE * size))
         if len(skipped) > allowed:
             raise UnreadableSampleError(

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from attnlab.data.keys import KeySampler, SampleKey, sample_seeds
+from attnlab.data.keys import KeySampler, SampleKey, as_key, sample_seeds
 from attnlab.data.pixels import Batch, BatchTransform, KeyedBatch, PixelDataModule
 from attnlab.data.sources import Split
 
@@ -47,11 +47,12 @@ class MemoryDataset(Dataset[KeyedBatch]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, keys: list[SampleKey]) -> KeyedBatch:
-        """Return one whole batch, which spares Python a call per sample."""
-        index = torch.tensor([key.sample for key in keys])
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> KeyedBatch:
+        """Return one whole batch, which spares Python a call per sample; see `as_key`."""
+        uses = [as_key(key) for key in keys]
+        index = torch.tensor([use.sample for use in uses])
         pixels, labels = self.pixels.index_select(0, index), self.labels[index]
-        return pixels, labels, torch.from_numpy(sample_seeds(self.seed, keys))
+        return pixels, labels, torch.from_numpy(sample_seeds(self.seed, uses))
 
 
 def _as_is(batch: Any) -> Any:

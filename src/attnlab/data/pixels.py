@@ -78,4 +78,6 @@ class PixelDataModule(L.LightningDataModule):
             targets = one_hot(targets, self.num_classes).to(pixels.dtype)
             for transform in self.batch_transforms:
                 pixels, targets = transform(pixels, targets, seeds)
+        if self.trainer is not None:  # of weights in half precision, which take no other pixels
+            pixels, targets = self.trainer.precision_plugin.convert_input((pixels, targets))
         return pixels, targets
