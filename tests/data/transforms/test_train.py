@@ -1,5 +1,7 @@
 """What training sees: one draw for all frames, by the generator alone."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,15 @@ def test_all_frames_share_one_draw(clip: np.ndarray) -> None:
         for frame, expected in zip(clip, found, strict=True):
             alone = transform(frame[None], np.random.default_rng(seed))[0]
             assert torch.equal(alone, expected)
+
+
+def test_workers_may_be_sent_a_pickle(clip: np.ndarray) -> None:
+    """As all are where processes are spawned: by macOS, Windows and Python 3.14."""
+    transform = TrainTransform(**EVERYTHING)
+    sent = pickle.loads(pickle.dumps(transform))
+    for seed in range(9):
+        found, expected = (each(clip, np.random.default_rng(seed)) for each in (sent, transform))
+        assert torch.equal(found, expected)
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_came_before(clip: np.ndarray) -> None:

@@ -8,6 +8,7 @@ operations, which others have, is the same as 15/16 of p.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -45,8 +46,8 @@ def _nothing(part: float, sign: int) -> tuple[float, ...]:
     return ()
 
 
-def _signed(most: float) -> Arguments:
-    return lambda part, sign: (sign * part * most,)
+def _signed(part: float, sign: int, most: float) -> tuple[float, ...]:
+    return (sign * part * most,)
 
 
 def _enhance_increasing(part: float, sign: int) -> tuple[float, ...]:
@@ -81,7 +82,7 @@ INCREASING = {
     "AutoContrast": Operation(_nothing, recolour.autocontrast),
     "Equalize": Operation(_nothing, recolour.equalize),
     "Invert": Operation(_nothing, recolour.invert),
-    "Rotate": Operation(_signed(30.0), warp.rotate, warps=True),
+    "Rotate": Operation(partial(_signed, most=30.0), warp.rotate, warps=True),
     "Posterize": Operation(_bits_increasing, recolour.posterize),
     "Solarize": Operation(_threshold_increasing, recolour.solarize),
     "SolarizeAdd": Operation(_addend, recolour.solarize_add),
@@ -89,10 +90,10 @@ INCREASING = {
     "Contrast": Operation(_enhance_increasing, recolour.contrast),
     "Brightness": Operation(_enhance_increasing, recolour.brightness),
     "Sharpness": Operation(_enhance_increasing, recolour.sharpness),
-    "ShearX": Operation(_signed(0.3), warp.shear_x, warps=True),
-    "ShearY": Operation(_signed(0.3), warp.shear_y, warps=True),
-    "TranslateX": Operation(_signed(0.45), warp.translate_x, warps=True),
-    "TranslateY": Operation(_signed(0.45), warp.translate_y, warps=True),
+    "ShearX": Operation(partial(_signed, most=0.3), warp.shear_x, warps=True),
+    "ShearY": Operation(partial(_signed, most=0.3), warp.shear_y, warps=True),
+    "TranslateX": Operation(partial(_signed, most=0.45), warp.translate_x, warps=True),
+    "TranslateY": Operation(partial(_signed, most=0.45), warp.translate_y, warps=True),
 }
 """The operations of ``inc1``, with timm's names less its suffixes Increasing and Rel."""
 
