@@ -95,6 +95,20 @@ def test_with_the_list_excluded_the_data_are_clean(
     assert (tmp_path / "again" / "exclude.txt").read_text() == ""
 
 
+def test_names_may_be_any_bytes(demo: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(demo, tmp_path / "tree"))
+    folder = os.fsencode(root / "train" / WNID)
+    for name in (b"caf\xe9.JPEG", " séparé\u2028#.JPEG".encode()):
+        with open(os.path.join(folder, name), "wb"):
+            pass
+    path = config(root, tmp_path)
+    assert run("--config", path, "--out", tmp_path / "out") == 1
+    assert b"/caf\xe9.JPEG\n" in (tmp_path / "out" / "exclude.txt").read_bytes()
+    assert "caf\\udce9.JPEG" in (tmp_path / "out" / "report.md").read_text()
+    excluding = f"--data.exclude={tmp_path / 'out' / 'exclude.txt'}"
+    assert run("--config", path, "--out", tmp_path / "again", excluding) == 0
+
+
 def test_what_two_splits_share_is_read_once(demo: Path, tmp_path: Path) -> None:
     path = config(demo, tmp_path, select_on="official")
     assert run("--config", path, "--out", tmp_path) == 0

@@ -23,9 +23,10 @@ def kept(names: Iterable[str], exclude: Path) -> Int64[np.ndarray, " kept"]:
         raise FileNotFoundError(
             f"exclude={str(exclude)!r} does not exist; `python -m attnlab validate-data` writes one"
         )
-    lines = (line.strip() for line in exclude.read_text("utf-8").splitlines())
+    text = exclude.read_text("utf-8", errors="surrogateescape")  # names may be no UTF-8
+    lines = (line.strip() for line in text.split("\n"))
     left_out = {line for line in lines if line and line[0] != "#"}
-    keep = np.array([name not in left_out for name in names], bool)
+    keep = np.array([name.strip() not in left_out for name in names], bool)
     if not keep.all():
         rank_zero_info(f"{exclude}: {(~keep).sum()} of {len(keep)} samples left out")
     return np.flatnonzero(keep)

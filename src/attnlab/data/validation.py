@@ -144,11 +144,12 @@ def write_report(report: Report, out: Path) -> None:
     fields = report._asdict() | {"problems": [each._asdict() for each in report.problems]}
     write_atomically(out / "report.json", json.dumps(fields, indent=2) + "\n")
     write_atomically(out / "report.md", markdown(report))
-    write_atomically(out / "exclude.txt", "".join(f"{each.name}\n" for each in report.problems))
+    names = "".join(f"{each.name}\n" for each in report.problems)
+    write_atomically(out / "exclude.txt", names.encode(errors="surrogateescape"))
 
 
 def markdown(report: Report) -> str:
-    """Return the report for a reader."""
+    """Return the report for a reader; bytes of names that are no UTF-8 are escaped."""
     lines = [f"# {report.data}", ""]
     if report.samples:
         lines += ["| split | samples | problems |", "|---|---:|---:|"]
@@ -162,7 +163,8 @@ def markdown(report: Report) -> str:
     lines += [f"- `{each.name}`: {each.reason}" for each in report.problems[:_LISTED]]
     if len(report.problems) > _LISTED:
         lines.append(f"- and {len(report.problems) - _LISTED:,} more, in report.json")
-    return "\n".join(lines).rstrip() + "\n"
+    text = "\n".join(lines).rstrip() + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def build(configs: Sequence[Path], overrides: Sequence[str]) -> L.LightningDataModule:
