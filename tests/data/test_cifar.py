@@ -342,7 +342,11 @@ def _stream(root: Path, **options) -> list[tuple[Tensor, ...]]:
     L.seed_everything(3, verbose=False)
     data = _ready(root, **options)
     data.trainer = SimpleNamespace(
-        training=True, world_size=1, global_rank=0, precision_plugin=Precision()
+        training=True,
+        world_size=1,
+        global_rank=0,
+        precision_plugin=Precision(),
+        strategy=SimpleNamespace(broadcast=lambda seed: seed),
     )
     return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 

@@ -73,6 +73,6 @@ def test_repeated_augmentation_keeps_the_length_of_an_epoch():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="repeats=0 must be at least 1"):
-        KeySampler(23, train=True, repeats=0)
+        KeySampler(23, train=True, seed=3, repeats=0)
     with pytest.raises(ValueError, match="rank"):
-        KeySampler(23, train=True, num_replicas=2, rank=2)
+        KeySampler(23, train=True, seed=3, num_replicas=2, rank=2)

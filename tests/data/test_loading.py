@@ -1,6 +1,7 @@
 """Streamed data: the same stream for any number of workers, and failures that are counted."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from attnlab.data.loading import StreamedDataModule
+from attnlab.data.memory import MemoryDataModule
 from attnlab.data.streamed import Failure, Part, StreamedDataset, UnreadableSampleError
 
 CLASSES = 5
@@ -98,6 +101,33 @@ def test_the_stream_does_not_depend_on_the_number_of_workers():
     for workers in (1, 2, 4):
         for expected, batch in zip(alone, stream(workers), strict=True):
             torch.testing.assert_close(batch, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["streamed", "memory"])
+def test_a_resumed_run_continues_with_its_epoch(kind, tmp_path):
+    def run(epochs: int, start: Path | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        torch.manual_seed(3)
+        data = Shapes(num_workers=1)
+        if kind == "memory":
+            data = MemoryDataModule([0.5] * 3, [0.25] * 3, batch_size=4, num_workers=1)
+            pixels = torch.arange(23 * 18, dtype=torch.int32).byte().view(23, 3, 3, 2)
+            data.records = dict.fromkeys(("train", "val"), (pixels, torch.arange(23)))
+        probe = Probe()
+        quiet = dict.fromkeys(
+            ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
+        )
+        trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, limit_val_batches=0, **quiet)
+        trainer.fit(probe, datamodule=data, ckpt_path=start)
+        if start is None:
+            trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return probe.seen
+
+    whole = run(4)
+    run(2)
+    resumed = run(4, tmp_path / "2.ckpt")
+    assert len(resumed) == 10
+    for expected, batch in zip(whole[10:], resumed, strict=True):
+        torch.testing.assert_close(batch, expected, rtol=0, atol=0)
 
 
 def test_pixels_are_normalised_and_labels_stay_with_them():
@@ -216,7 +246,8 @@ def test_pixels_and_probabilities_have_the_precision_of_the_weights():
     assert kinds == [(torch.bfloat16, torch.bfloat16)] * 5 + [(torch.bfloat16, torch.int64)] * 6
 
 
-def test_a_dead_worker_is_named_with_its_samples():
+def test_a_dead_worker_is_named_with_its_samples(monkeypatch):
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     with pytest.raises(RuntimeError, match=r"worker.*last samples begun: square-\d"):
         fit(Shapes(deadly=7, num_workers=1))
 

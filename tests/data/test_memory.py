@@ -26,7 +26,11 @@ def _data(size: int = 101, **options) -> MemoryDataModule:
 
 def _during(data: MemoryDataModule, *, training: bool, world_size: int = 1, rank: int = 0) -> None:
     data.trainer = SimpleNamespace(
-        training=training, world_size=world_size, global_rank=rank, precision_plugin=Precision()
+        training=training,
+        world_size=world_size,
+        global_rank=rank,
+        precision_plugin=Precision(),
+        strategy=SimpleNamespace(broadcast=lambda seed: seed),
     )
 
 
@@ -103,6 +107,17 @@ def test_processes_share_the_epoch():
         parts.append(_order(data))
     assert [len(part) for part in parts] == [33, 33, 33]
     assert [sample for turn in zip(*parts, strict=True) for sample in turn] == whole[:99]
+
+
+def test_processes_take_the_seed_of_the_first():
+    orders = []
+    for rank, own in enumerate((3, 4)):
+        L.seed_everything(own, verbose=False)
+        data = _data()
+        _during(data, training=True, world_size=2, rank=rank)
+        data.trainer.strategy.broadcast = lambda seed: 3
+        orders.append(_order(data))
+    assert not set(orders[0]).intersection(orders[1])
 
 
 def test_normalisation_per_channel():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from attnlab.data.demo.imagenet import write
 from attnlab.data.imagenet import ImageNet
@@ -211,6 +212,7 @@ def test_samples_are_checked_in_order() -> None:
     assert list(check_source(Numbered(), [5, 3, 7], workers=0)) == ["bad 5", None, "bad 7"]
 
 
-def test_a_crash_says_how_far_it_came() -> None:
+def test_a_crash_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     with pytest.raises(ValueError, match=r"a worker died near sample-\d+; --workers 0 shows where"):
         list(check_source(Numbered(deadly=70), range(100), workers=1))

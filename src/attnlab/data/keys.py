@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 _MASK = 2**64 - 1
 
@@ -84,7 +84,7 @@ class KeySampler(DistributedSampler[SampleKey]):
     Args:
         size: Number of samples.
         train: Whether to shuffle.
-        seed: Seed of the order; that of the run, ``torch.initial_seed()``, when None.
+        seed: Seed of the order.
         repeats: Uses of a sample in an epoch, in training.
         num_replicas: Number of processes.
         rank: Which of them this is.
@@ -97,7 +97,7 @@ class KeySampler(DistributedSampler[SampleKey]):
         self,
         size: int,
         train: bool,
-        seed: int | None = None,
+        seed: int,
         repeats: int = 1,
         num_replicas: int = 1,
         rank: int = 0,
@@ -107,7 +107,7 @@ class KeySampler(DistributedSampler[SampleKey]):
         super().__init__(range(size), num_replicas, rank)  # type: ignore[arg-type]
         self.size = size
         self.train = train
-        self.seed = torch.initial_seed() if seed is None else seed
+        self.seed = seed
         self.repeats = repeats if train else 1
 
     def order(self) -> torch.Tensor:
@@ -126,3 +126,14 @@ class KeySampler(DistributedSampler[SampleKey]):
     def __len__(self) -> int:
         spare = 0 if self.train else self.num_replicas - 1 - self.rank
         return (self.size + spare) // self.num_replicas
+
+
+class LazyLoader(DataLoader[Any]):
+    """A `DataLoader` that asks for the keys of an epoch not before its first batch is wanted.
+
+    Lightning makes the first iterator of a resumed run before it tells the sampler the epoch, and
+    workers would begin at once, with epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()

@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
-from attnlab.data.keys import KeySampler, SampleKey, as_key
+from attnlab.data.keys import LazyLoader, SampleKey, as_key
 from attnlab.data.pixels import BatchTransform, KeyedBatch, PixelDataModule
 from attnlab.data.sources import Split
 from attnlab.data.streamed import Failure, OnError, StreamedDataset, UnreadableSampleError, collate
@@ -89,8 +89,8 @@ def without_empty(batches: Iterable[Collated]) -> Iterator[Collated]:
         raise _nothing(failures, "a split")
 
 
-class Loader(DataLoader[Any]):
-    """A `DataLoader` that says which samples its workers had in hand when one of them died.
+class Loader(LazyLoader):
+    """A loader that says which samples its workers had in hand when one of them died.
 
     In evaluation it leaves out empty batches, see `without_empty`. In training these are an error,
     for all processes must take the same number of steps.
@@ -179,20 +179,10 @@ class StreamedDataModule(PixelDataModule):
 
     def _loader(self, split: Split) -> Loader:
         dataset, train = self.datasets[split], split == "train"
-        replicas, rank = 1, 0
-        if self.trainer is not None:
-            replicas, rank = self.trainer.world_size, self.trainer.global_rank
-        repeats = self.repeats if train else 1
-        sampler = KeySampler(len(dataset), train, repeats=repeats, num_replicas=replicas, rank=rank)
-        if train and len(sampler) < self.batch_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} must not exceed the {len(sampler)} training samples"
-                + (f" of each of {replicas} processes" if replicas > 1 else "")
-            )
         return Loader(
             Watched(dataset, self.num_workers),
             batch_size=self.batch_size,
-            sampler=sampler,
+            sampler=self.sampler(len(dataset), train, self.repeats),
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=train and self.num_workers > 0,

@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from attnlab.data.keys import KeySampler, SampleKey, as_key, sample_seeds
+from attnlab.data.keys import LazyLoader, SampleKey, as_key, sample_seeds
 from attnlab.data.pixels import Batch, BatchTransform, KeyedBatch, PixelDataModule
 from attnlab.data.sources import Split
 
@@ -107,19 +107,10 @@ class MemoryDataModule(PixelDataModule):
         """
         return MemoryDataset(self.records[split], seed)
 
-    def _loader(self, split: Split) -> DataLoader[KeyedBatch]:
+    def _loader(self, split: Split) -> LazyLoader:
         train = split == "train"
-        replicas, rank = 1, 0
-        if self.trainer is not None:
-            replicas, rank = self.trainer.world_size, self.trainer.global_rank
-        size = len(self.records[split][1])
-        sampler = KeySampler(size, train, num_replicas=replicas, rank=rank)
-        if train and len(sampler) < self.batch_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} must not exceed the {len(sampler)} training samples"
-                + (f" of each of {replicas} processes" if replicas > 1 else "")
-            )
-        return DataLoader(
+        sampler = self.sampler(len(self.records[split][1]), train)
+        return LazyLoader(
             self.dataset(split, sampler.seed),
             batch_size=self.batch_size,
             sampler=sampler,
@@ -130,19 +121,19 @@ class MemoryDataModule(PixelDataModule):
             collate_fn=_as_is,
         )
 
-    def train_dataloader(self) -> DataLoader[KeyedBatch]:
+    def train_dataloader(self) -> LazyLoader:
         """Return the training samples, shuffled by the run's seed, in full batches."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[KeyedBatch]:
+    def val_dataloader(self) -> LazyLoader:
         """Return the validation samples."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[KeyedBatch]:
+    def test_dataloader(self) -> LazyLoader:
         """Return the test samples."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[KeyedBatch]:
+    def predict_dataloader(self) -> LazyLoader:
         """Return the test samples, with their labels."""
         return self._loader("test")
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from attnlab.data.keys import KeySampler
+
 Batch = tuple[Tensor, Tensor]
 KeyedBatch = tuple[Tensor, Tensor, Tensor]
 
@@ -38,6 +40,7 @@ class PixelDataModule(L.LightningDataModule):
     Attributes:
         num_classes: Number of classes; known before any disk access.
         input_shape: Shape of a sample, (C, H, W) or (T, C, H, W); known before any disk access.
+        batch_size: Samples per batch and process; subclasses set it.
 
     Args:
         mean: Mean of the training pixels, per channel, in [0, 1].
@@ -50,6 +53,7 @@ class PixelDataModule(L.LightningDataModule):
 
     num_classes: int
     input_shape: tuple[int, ...]
+    batch_size: int
 
     def __init__(
         self,
@@ -69,6 +73,30 @@ class PixelDataModule(L.LightningDataModule):
         """Return bytes [..., C, H, W] as float32: ``(x / 255 - mean) / std``."""
         scale, shift = self._scale.to(pixels.device), self._shift.to(pixels.device)
         return pixels.float().mul_(scale).sub_(shift)
+
+    def sampler(self, size: int, train: bool, repeats: int = 1) -> KeySampler:
+        """Return this process's share of a split.
+
+        Args:
+            size: Samples of the split.
+            train: Whether it is the training split.
+            repeats: Uses of every sample drawn, see `KeySampler`.
+
+        Raises:
+            ValueError: A training batch is larger than the share.
+        """
+        replicas, rank, seed = 1, 0, torch.initial_seed()
+        if self.trainer is not None:
+            replicas, rank = self.trainer.world_size, self.trainer.global_rank
+            # One order for all processes, even where the user wants no seed.
+            seed = self.trainer.strategy.broadcast(seed)
+        sampler = KeySampler(size, train, seed, repeats, replicas, rank)
+        if train and len(sampler) < self.batch_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} must not exceed the {len(sampler)} training samples"
+                + (f" of each of {replicas} processes" if replicas > 1 else "")
+            )
+        return sampler
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Normalise the pixels; in training apply the batch transforms, to one-hot targets."""
