@@ -1,5 +1,6 @@
 """The data module over streamed data: loaders, workers, and what is done about failures."""
 
+import gc
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,11 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
+
+
+def _settle(worker: int) -> None:
+    """Keep a worker's collector off what it inherits: marking it would copy page after page."""
+    gc.freeze()
 
 
 def available_cores() -> int:
@@ -188,6 +194,7 @@ class StreamedDataModule(PixelDataModule):
             persistent_workers=train and self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            worker_init_fn=_settle,
         )
 
     def train_dataloader(self) -> Loader:
