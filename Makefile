@@ -20,7 +20,7 @@ ablation: $(STAMPS)/run
 	$(BIN)/python run_ablation.py --study $(STUDY)
 
 test: lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
