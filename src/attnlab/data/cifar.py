@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ from attnlab.data import cifar_files
 from attnlab.data.batch.geometry import RandomCrop, RandomFlip
 from attnlab.data.cifar_files import Layout, Samples
 from attnlab.data.download import download
-from attnlab.data.held_out import hold_out
+from attnlab.data.held_out import SelectOn, check_selection, hold_out
 from attnlab.data.keys import SampleKey
 from attnlab.data.memory import MemoryDataModule, MemoryDataset, PixelTransform, Records
 from attnlab.data.pixels import BatchTransform, KeyedBatch
 from attnlab.data.sources import Split
 from attnlab.data.transforms.rand_augment import RandAugment
-
-SelectOn = Literal["held_out", "official"]
 
 
 class AugmentedDataset(MemoryDataset):
@@ -106,12 +104,9 @@ class CIFAR(MemoryDataModule):
         self.fetch_transforms = tuple(changes)
         fill = [round(255 * value) for value in self.mean]
         self.augment = None if auto_augment is None else RandAugment(auto_augment, fill=fill)
-        if val_size is not None and val_size < 1:
-            raise ValueError(f"{val_size=} must be at least 1")
+        check_selection(select_on, val_size)
         if data_seed < 0:
             raise ValueError(f"{data_seed=} must not be negative")
-        if select_on not in get_args(SelectOn):
-            raise ValueError(f"{select_on=} must be one of {', '.join(get_args(SelectOn))}")
         self.root = Path(root).expanduser()
         self.val_size = val_size
         self.data_seed = data_seed

@@ -1,7 +1,28 @@
 """The part of a training set that is held out for validation."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from jaxtyping import Int64
+
+SelectOn = Literal["held_out", "official"]
+"""What validation reads: a part of the training set, or the official validation set."""
+
+
+def check_selection(select_on: SelectOn, val_size: int | None) -> None:
+    """Check the arguments by which data modules choose their validation samples.
+
+    Args:
+        select_on: Where they come from.
+        val_size: How many are held out; a share that the data module knows when None.
+
+    Raises:
+        ValueError: `select_on` is unknown, or `val_size` below 1.
+    """
+    if val_size is not None and val_size < 1:
+        raise ValueError(f"{val_size=} must be at least 1")
+    if select_on not in get_args(SelectOn):
+        raise ValueError(f"{select_on=} must be one of {', '.join(get_args(SelectOn))}")
 
 
 def hold_out(

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from attnlab.data.exclude import kept
-from attnlab.data.held_out import hold_out
+from attnlab.data.held_out import SelectOn, check_selection, hold_out
 from attnlab.data.image.index import Index, read_index
 from attnlab.data.image.source import ImageSource
 from attnlab.data.loading import StreamedDataModule
@@ -19,8 +18,6 @@ from attnlab.data.sources import Split
 from attnlab.data.streamed import OnError, Part, SampleTransform, StreamedDataset
 from attnlab.data.transforms.evaluate import EvalTransform
 from attnlab.data.transforms.train import TrainTransform
-
-SelectOn = Literal["held_out", "official"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SPLIT_SEED = 0  # the held-out images are the same in every run
@@ -80,10 +77,7 @@ class ImageNet(StreamedDataModule):
         )
         if num_classes < 1:
             raise ValueError(f"{num_classes=} must be at least 1")
-        if val_size is not None and val_size < 1:
-            raise ValueError(f"{val_size=} must be at least 1")
-        if select_on not in get_args(SelectOn):
-            raise ValueError(f"{select_on=} must be one of {', '.join(get_args(SelectOn))}")
+        check_selection(select_on, val_size)
         self.root = Path(root).expanduser()
         self.num_classes = num_classes
         self.train_transform = TrainTransform() if train_transform is None else train_transform

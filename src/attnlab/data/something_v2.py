@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from attnlab.data.exclude import kept
-from attnlab.data.held_out import hold_out
+from attnlab.data.held_out import SelectOn, check_selection, hold_out
 from attnlab.data.loading import StreamedDataModule
 from attnlab.data.sources import Split
 from attnlab.data.streamed import Part, SampleTransform, StreamedDataset
@@ -29,7 +29,6 @@ from attnlab.data.video.readers import FrameReader, PyAVReader
 from attnlab.data.video.sampling import Sampling, sampling_rule
 
 Flip = Literal["off", "on", "swap_labels"]
-SelectOn = Literal["held_out", "official"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HELD_OUT = 20  # one training video in so many is for validation
@@ -107,12 +106,9 @@ class SomethingV2(StreamedDataModule):
             raise ValueError(f"{num_classes=} must be at least 2, and {frames=} 1")
         if len(test_views) != 2 or min(test_views) < 1:
             raise ValueError(f"{test_views=} must be two positive numbers, of clips and of crops")
-        if val_size is not None and val_size < 1:
-            raise ValueError(f"{val_size=} must be at least 1")
+        check_selection(select_on, val_size)
         if flip not in get_args(Flip):
             raise ValueError(f"{flip=} must be one of {', '.join(get_args(Flip))}")
-        if select_on not in get_args(SelectOn):
-            raise ValueError(f"{select_on=} must be one of {', '.join(get_args(SelectOn))}")
         transform = TrainTransform(flip=0) if train_transform is None else train_transform
         size = getattr(transform, "size", None)
         if not isinstance(size, int):

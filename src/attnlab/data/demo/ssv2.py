@@ -59,11 +59,7 @@ def write(
     if naming not in get_args(Naming):
         raise ValueError(f"{naming=} must be one of {', '.join(get_args(Naming))}")
     sizes: dict[Split, int] = {"train": train, "val": val, "test": test}
-    for split, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{split}={size} must be at least 1")
-    if not 16 <= height <= width:
-        raise ValueError(f"{height=} must be at least 16, and {width=} at least that")
+    _check_sizes(sizes, height, width)
     ids = np.random.default_rng([seed, len(SPLITS)]).permutation(sum(sizes.values())) + 1
     records: dict[Split, list[dict[str, Any]]] = {}
     for split, own in zip(SPLITS, np.split(ids, np.cumsum(list(sizes.values())))[:-1], strict=True):
@@ -72,10 +68,18 @@ def write(
         scans = scans[rng.permutation(len(scans))[:_SCANS]]
         clips, labels = compose_motion(rng, scans, textures, len(own), frames, _SIDE)
         for name, clip in zip(own, clips[:, :, 0], strict=True):
-            path = directory / "20bn-something-something-v2" / f"{name}.webm"
-            write_atomically(path, encode_webm(_framed(clip, height, width)))
+            content = encode_webm(_framed(clip, height, width))
+            write_atomically(directory / f"20bn-something-something-v2/{name}.webm", content)
         records[split] = [_record(*pair) for pair in zip(own.tolist(), labels, strict=True)]
     _write_annotations(directory, records, naming)
+
+
+def _check_sizes(sizes: dict[Split, int], height: int, width: int) -> None:
+    for split, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{split}={size} must be at least 1")
+    if not 16 <= height <= width:
+        raise ValueError(f"{height=} must be at least 16, and {width=} at least that")
 
 
 def encode_webm(frames: UInt8[np.ndarray, "frames height width 3"]) -> bytes:

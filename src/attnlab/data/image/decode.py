@@ -20,7 +20,12 @@ _JPEG = b"\xff\xd8\xff"
 _SPACES = {"YCbCr", "Gray", "RGB"}  # others leave libjpeg-turbo a grey level from Pillow
 _MOST_PIXELS = 1 << 27  # Pillow, which takes over, says what is wrong with a header beyond
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-_TEXT = (b"<!", b"<?", b"<html", b"<head", b"<body", b"<error", b"{")
+_TEXT_STARTS = (b"<!", b"<?", b"<html", b"<head", b"<body", b"<error", b"{")
+
+
+def is_text(start: bytes) -> bool:
+    """Return whether a file that starts so is a web page or a message of a server."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_TEXT_STARTS)
 
 
 def decode(content: bytes) -> Pixels:
@@ -43,8 +48,7 @@ def decode(content: bytes) -> Pixels:
 def _decode_otherwise(content: bytes) -> Pixels:
     if not content:
         raise UnreadableSampleError("empty file (0 bytes)")
-    start = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(_TEXT):
+    if is_text(content[:256]):
         raise UnreadableSampleError(
             f"a text or web page saved as an image (starts with {content[:24]!r}): download it anew"
         )

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
+from attnlab.data.image.decode import is_text
 from attnlab.data.streamed import UnreadableSampleError
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
@@ -36,7 +37,6 @@ COMPLETE = 0.9
 """Part of its announced frames below which a video counts as cut off."""
 
 _EBML = b"\x1a\x45\xdf\xa3"
-_TEXT = (b"<!", b"<?", b"<html", b"<head", b"<body", b"<error", b"{")
 _MICROSECOND = 1_000_000  # FFmpeg's unit of a container's duration
 
 
@@ -121,7 +121,7 @@ def sniff_webm(path: str) -> None:
         return
     if not start:
         raise UnreadableSampleError("empty file (0 bytes)")
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_TEXT):
+    if is_text(start):
         raise UnreadableSampleError(
             f"a text or web page saved as a video (starts with {start[:24]!r}): download it anew"
         )
