@@ -7,7 +7,6 @@ import io
 import os
 import platform
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from attnlab.callbacks.provenance import git_state, hardware
@@ -59,8 +58,3 @@ def csv_text(header: Mapping[str, str], rows: Iterable[Mapping[str, object]]) ->
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def default_arguments() -> list[str]:
-    """Return the arguments that this process was started with."""
-    return sys.argv[1:]

@@ -11,8 +11,6 @@ from PIL import Image
 Frame = UInt8[np.ndarray, "3 height width"]
 Table = UInt8[np.ndarray, "256"]
 
-IDENTITY = np.arange(256, dtype=np.uint8)
-
 
 def look_up(plane: UInt8[np.ndarray, "height width"], table: Table) -> np.ndarray:
     """Return `plane` [H, W] with each byte replaced by its entry of `table`."""
