@@ -1,6 +1,9 @@
 """Test set-up shared by all packages."""
 
+import ctypes
+import gc
 import os
+import sys
 
 import pytest
 from jaxtyping import install_import_hook
@@ -16,3 +19,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     variants = getattr(metafunc.cls, "variants", None)
     if variants and "make" in metafunc.fixturenames:
         metafunc.parametrize("make", list(variants.values()), ids=list(variants))
+
+
+@pytest.fixture
+def trimmed_heap() -> None:
+    """Give back freed memory, in which what a test allocates next would not show."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)

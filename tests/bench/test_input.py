@@ -240,7 +240,7 @@ def test_our_side_runs_alone(
     assert (tmp_path / "input.md").read_text().startswith("# Input pipeline")
 
 
-def test_memory_is_that_of_the_process_and_its_pages() -> None:
+def test_memory_is_that_of_the_process_and_its_pages(trimmed_heap: None) -> None:
     before = input_checks.proportional_bytes(os.getpid())
     held = np.ones(50 * 2**20, np.uint8)
     grown = input_checks.proportional_bytes(os.getpid()) - before

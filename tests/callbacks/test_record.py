@@ -59,7 +59,7 @@ def test_files_of_a_fit(tmp_path):
     assert timing["overhead_s"] == pytest.approx(timing["total_s"] - timing["loop_s"], abs=0.002)
 
 
-def test_performance_counts(tmp_path):
+def test_performance_counts(tmp_path, trimmed_heap):
     trainer, _, performance = fit(tmp_path, Hungry)
     summary = performance.summary
     expected = sum(p.numel() for p in trainer.lightning_module.parameters())
