@@ -1,7 +1,7 @@
 """``python -m attnlab demo-data imagenet | cifar10 | cifar100 | ssv2 DIR``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,28 @@ from attnlab.messages import one_line
 BAD_INPUT = 2
 
 
-def cifar10(
-    directory: Path, seed: int = 0, train: int = 1000, test: int = 200, form: Form = "binary"
-) -> None:
-    """Write a small CIFAR-10 of coloured digits; see `attnlab.data.demo.cifar.write`.
+def _cifar(classes: int) -> Callable[..., None]:
+    def write(
+        directory: Path, seed: int = 0, train: int = 1000, test: int = 200, form: Form = "binary"
+    ) -> None:
+        """Write a small CIFAR of coloured digits; see `attnlab.data.demo.cifar.write`.
 
-    Args:
-        directory: Root to write to; made if missing.
-        seed: Determines all images.
-        train: Training images.
-        test: Test images, from other scans.
-        form: ``binary`` records or ``python`` pickles.
-    """
-    cifar.write(directory, seed, train, test, 10, form)
+        Args:
+            directory: Root to write to; made if missing.
+            seed: Determines all images.
+            train: Training images.
+            test: Test images, from other scans.
+            form: ``binary`` records or ``python`` pickles.
+        """
+        cifar.write(directory, seed, train, test, classes, form)
 
-
-def cifar100(
-    directory: Path, seed: int = 0, train: int = 1000, test: int = 200, form: Form = "binary"
-) -> None:
-    """Write a small CIFAR-100 of pairs of digits; see `attnlab.data.demo.cifar.write`.
-
-    Args:
-        directory: Root to write to; made if missing.
-        seed: Determines all images.
-        train: Training images.
-        test: Test images, from other scans.
-        form: ``binary`` records or ``python`` pickles.
-    """
-    cifar.write(directory, seed, train, test, 100, form)
+    return write
 
 
 WRITERS: dict[str, Any] = {
     "imagenet": imagenet.write,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
+    "cifar10": _cifar(10),
+    "cifar100": _cifar(100),
     "ssv2": ssv2.write,
 }
 
