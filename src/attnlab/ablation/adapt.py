@@ -7,21 +7,25 @@ import yaml
 
 from attnlab.ablation import parse
 from attnlab.ablation.errors import UserError
-from attnlab.ablation.schema import Profile
+from attnlab.ablation.schema import Profile, Study
 
 
-def adapt(profile: Profile, settings: Sequence[str], devices: int | None) -> Profile:
+def adapt(profile: Profile, study: Study, settings: Sequence[str], devices: int | None) -> Profile:
     """Return the profile with options set over its own, and another number of GPUs per trial.
 
     Args:
         profile: What `ablations.yaml` says.
+        study: The study to run, whose own options win over the profile's.
         settings: Texts ``key=value``, the key dotted and the value YAML; they are part of what a
             trial is, as the profile's own overrides are.
         devices: GPUs of one trial, 0 for none; the profile's own number when None.
 
     Raises:
-        UserError: A setting is no ``key=value`` that a trial can take, or `devices` is negative.
+        UserError: A setting is no ``key=value`` that a trial can take, the study sets its key, or
+            `devices` is negative.
     """
+    points = (overrides for axis in study.axes for _, overrides in axis.cells)
+    fixed = set(study.overrides).union(*points)
     given: dict[str, object] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -31,6 +35,8 @@ def adapt(profile: Profile, settings: Sequence[str], devices: int | None) -> Pro
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"--set {setting}: {' '.join(str(error).split())}") from error
+        if key in fixed:  # it would win, and the setting would change nothing
+            raise UserError(f"--set {setting}: study {study.name} itself sets {key!r}")
         given |= parse.overrides("--set", {key: value})
     if devices is not None and devices < 0:
         raise UserError(f"--devices-per-cell must be at least 0, not {devices}")

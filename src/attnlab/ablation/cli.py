@@ -110,7 +110,8 @@ def _main(options: argparse.Namespace, module: str, preload: Sequence[str]) -> i
         _list(ablations)
         return 0
     study = ablations.study(options.study)
-    profile = adapt(ablations.profile(options.profile), options.settings, options.devices_per_cell)
+    stated = ablations.profile(options.profile)
+    profile = adapt(stated, study, options.settings, options.devices_per_cell)
     if options.data_root is not None and not options.data_root.is_dir():
         raise UserError(f"--data.root must be a folder, not {str(options.data_root)!r}")
     plan = planning.make(study, profile, options.output_dir, options.data_root)
