@@ -40,6 +40,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_backbone(network(), str(tmp_path / "none.ckpt"))
 
 
+def test_an_empty_name_asks_for_no_weights() -> None:
+    torch.manual_seed(5)
+    converted = VideoBackbone(network(), "tsn", weights="")
+    torch.manual_seed(5)
+    expected = VideoBackbone(network(), "tsn").state_dict()
+    torch.testing.assert_close(converted.state_dict(), expected, rtol=0, atol=0)
+
+
 class Evil:
     """Runs a command where a pickle is executed."""
 

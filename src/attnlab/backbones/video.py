@@ -46,7 +46,7 @@ class VideoBackbone(Backbone):
         temporal_mixer: Builds the mixers of time in ``divided`` from (dim, heads, (T, 1)). It must
             know positions by itself: plain self-attention is as blind to order as ``tsn``.
         weights: Checkpoint of a network on images, written by this project, to start from; see
-            `load_backbone`.
+            `load_backbone`. An empty text is none too: a flag can give it, but not null.
 
     Raises:
         ValueError: An option is unknown, out of range or contradicts another, the backbone has no
@@ -79,7 +79,7 @@ class VideoBackbone(Backbone):
             raise ValueError(f"{frames=}, {tubelet=} and {kernel_frames=} must be at least 1")
         if (temporal_mixer is None) == (video_mode == "divided"):
             raise ValueError(f"temporal_mixer goes with video_mode='divided', not {video_mode=}")
-        if weights is not None:
+        if weights:
             load_backbone(backbone, weights)
         self.kernel_frames = kernel_frames
         self.temporal_mixer = temporal_mixer

@@ -23,7 +23,10 @@ def load_backbone(backbone: nn.Module, path: str) -> None:
         ValueError: It is no such checkpoint, or of another network.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"weights={path!r} is not there")
+        raise FileNotFoundError(
+            f"weights={path!r} is not there; give an empty text where a checkpoint of the whole "
+            "network is loaded anyway"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

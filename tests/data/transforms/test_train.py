@@ -36,6 +36,14 @@ def test_all_frames_share_one_draw(clip: np.ndarray) -> None:
             assert torch.equal(alone, expected)
 
 
+def test_an_empty_policy_is_none(clip: np.ndarray) -> None:
+    found, expected = (
+        TrainTransform(19, auto_augment=policy)(clip, np.random.default_rng(4))
+        for policy in ("", None)
+    )
+    assert torch.equal(found, expected)
+
+
 def test_workers_may_be_sent_a_pickle(clip: np.ndarray) -> None:
     """As all are where processes are spawned: by macOS, Windows and Python 3.14."""
     transform = TrainTransform(**EVERYTHING)

@@ -28,7 +28,8 @@ class TrainTransform:
         scale: Least and largest area of the crop, as a part of the image's.
         ratio: Least and largest width over height of the crop.
         flip: Probability of mirroring left to right; 0 for clips whose classes know directions.
-        auto_augment: Policy of `RandAugment`, such as ``rand-m9-mstd0.5-inc1``; none if None.
+        auto_augment: Policy of `RandAugment`, such as ``rand-m9-mstd0.5-inc1``; none if None or
+            empty: a flag can give an empty text, but not null.
         color_jitter: Strength of brightness, contrast and saturation of `ColorJitter`. With
             `auto_augment` it comes on top, where timm would leave it out.
         simclr_jitter: Strength of `jitter.simclr_jitter`.
@@ -88,7 +89,7 @@ def _changes(
 ) -> list[Callable[[Planes, np.random.Generator], Planes]]:
     """Return what is done to a crop, in order."""
     changes: list[Callable[[Planes, np.random.Generator], Planes]] = []
-    if auto_augment is not None:
+    if auto_augment:
         changes.append(RandAugment(auto_augment, interpolation, fill))
     if color_jitter:
         changes.append(ColorJitter(color_jitter, color_jitter, color_jitter))
