@@ -270,8 +270,8 @@ def test_flops_of_temporal_mixers_count_at_every_place() -> None:
         ({"video_mode": "slowfast"}, "video_mode='slowfast' must be one of tsn, tsm, tubelet3d"),
         ({"video_mode": "tubelet3d", "tubelet_init": "ends"}, "tubelet_init='ends' must be mean"),
         ({"video_mode": "tsn", "frames": 0}, "frames=0, tubelet=2 and kernel_frames=3 must be"),
-        ({"video_mode": "divided"}, "temporal_mixer goes with video_mode='divided'"),
-        ({"video_mode": "tsm", "temporal_mixer": LiSA}, "divided', not video_mode='tsm'"),
+        ({"video_mode": "divided"}, "temporal_mixer is None with video_mode='divided'"),
+        ({"video_mode": "tsm", "temporal_mixer": LiSA}, "is a mixer with video_mode='tsm'"),
     ],
 )
 def test_options_that_cannot_be_are_named(options: dict, message: str) -> None:

@@ -78,7 +78,10 @@ class VideoBackbone(Backbone):
         if min(frames, tubelet, kernel_frames) < 1:
             raise ValueError(f"{frames=}, {tubelet=} and {kernel_frames=} must be at least 1")
         if (temporal_mixer is None) == (video_mode == "divided"):
-            raise ValueError(f"temporal_mixer goes with video_mode='divided', not {video_mode=}")
+            given = "None" if temporal_mixer is None else "a mixer"
+            raise ValueError(
+                f"temporal_mixer is {given} with {video_mode=}; divided needs one, others none"
+            )
         if weights:
             load_backbone(backbone, weights)
         self.kernel_frames = kernel_frames
