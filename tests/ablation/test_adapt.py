@@ -36,6 +36,7 @@ def test_settings_win_over_the_profile_and_change_the_cells():
         ("run_dir=x", "--set: 'run_dir' is set by the driver"),
         ("a b=1", "--set: 'a b' is no dotted key"),
         ("a=[1", "--set a=[1: "),
+        ("data.root=x", "--set data.root=x: where the data are is said by --data.root"),
         ("model.value=5", "--set model.value=5: study rpe_count itself sets 'model.value'"),
         ("trainer.max_steps=5", "--set trainer.max_steps=5: study rpe_count itself sets"),
     ],

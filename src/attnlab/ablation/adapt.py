@@ -35,6 +35,8 @@ def adapt(profile: Profile, study: Study, settings: Sequence[str], devices: int 
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"--set {setting}: {' '.join(str(error).split())}") from error
+        if key == "data.root":
+            raise UserError(f"--set {setting}: where the data are is said by --data.root")
         if key in fixed:  # it would win, and the setting would change nothing
             raise UserError(f"--set {setting}: study {study.name} itself sets {key!r}")
         given |= parse.overrides("--set", {key: value})
