@@ -6,7 +6,6 @@ and writes what is wrong with which of them, and a list that data modules take a
 
 import argparse
 import json
-import sys
 import time
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,9 @@ from attnlab.data.loading import StreamedDataModule
 from attnlab.data.progress import Progress
 from attnlab.data.streamed import Source
 from attnlab.files import write_atomically
-from attnlab.messages import one_line
+from attnlab.messages import bad_input
 
-PROBLEMS, BAD_INPUT = 1, 2
+PROBLEMS = 1
 _CHUNK = 32  # samples per message of a worker
 _LISTED = 100  # in report.md; report.json has all
 
@@ -175,7 +174,8 @@ def build(configs: Sequence[Path], overrides: Sequence[str]) -> L.LightningDataM
         overrides: Arguments that replace some of theirs, such as ``--data.root=DIR``.
 
     Raises:
-        ValueError: There is no such section, or it is not what its class takes.
+        ValueError: There is no such section, or a value in it is out of range.
+        ArgumentError: It is not what its class takes.
         OSError: A file cannot be read.
     """
     parser = ArgumentParser(exit_on_error=False)
@@ -192,11 +192,8 @@ def build(configs: Sequence[Path], overrides: Sequence[str]) -> L.LightningDataM
             arguments += ["--config", yaml.safe_dump({"data": section})]
     if not arguments and not overrides:
         raise ValueError(f"{', '.join(map(str, configs))}: no section 'data'")
-    try:
-        parsed = parser.parse_args([*arguments, *overrides])
-        data: L.LightningDataModule = parser.instantiate_classes(parsed).data
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error
+    parsed = parser.parse_args([*arguments, *overrides])
+    data: L.LightningDataModule = parser.instantiate_classes(parsed).data
     return data
 
 
@@ -237,7 +234,7 @@ def main(args: Sequence[str] | None = None) -> None:
             configuration is wrong or the data are not there.
     """
     options, overrides = _parser().parse_known_args(args)
-    try:
+    with bad_input(ArgumentError, ValueError, TypeError, OSError):
         unknown = [each for each in overrides if each.startswith("--") and each[:6] != "--data"]
         if unknown:
             raise ValueError(f"unknown argument {unknown[0]}")
@@ -247,9 +244,6 @@ def main(args: Sequence[str] | None = None) -> None:
             raise ValueError(f"{workers=} must not be negative")
         report = validate(data, workers)
         write_report(report, options.out)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"attnlab: error: {one_line(str(error))}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
     print(markdown(report) + f"\n{options.out}: report.md, report.json, exclude.txt")
     if report.problems or (options.strict and report.notes):
         raise SystemExit(PROBLEMS)

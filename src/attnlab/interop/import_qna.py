@@ -3,12 +3,12 @@
 import argparse
 import importlib.metadata
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnlab.messages import bad_input
+
 MODELS = ("qna_vit_tiny", "qna_vit_tiny_7x7", "qna_vit_small", "qna_vit_base")
-BAD_INPUT = 2
 
 DESCRIPTION = """\
 Turn a train state of the official QnA code (JAX/Flax, msgpack) into a checkpoint for
@@ -67,11 +67,8 @@ def main(args: Sequence[str] | None = None) -> None:
             has been written then.
     """
     options = _parser().parse_args(args)
-    try:
+    with bad_input(ValueError, OSError, ImportError):
         print(_run(options))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"attnlab: error: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
 
 
 def _run(options: argparse.Namespace) -> str:

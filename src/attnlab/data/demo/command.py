@@ -1,6 +1,5 @@
 """``python -m attnlab demo-data imagenet | cifar10 | cifar100 | ssv2 DIR``."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from jsonargparse import ArgumentError, auto_cli
 
 from attnlab.data.cifar_files import Form
 from attnlab.data.demo import cifar, imagenet, ssv2
-from attnlab.messages import one_line
-
-BAD_INPUT = 2
+from attnlab.messages import bad_input
 
 
 def _cifar(classes: int) -> Callable[..., None]:
@@ -47,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With 2 and one line on stderr when an argument is wrong or the directory cannot
             be written.
     """
-    try:
+    with bad_input(ArgumentError, ValueError, OSError):
         auto_cli(
             WRITERS,
             args=None if args is None else list(args),
@@ -55,6 +52,3 @@ def main(args: Sequence[str] | None = None) -> None:
             description="Small data sets of scanned digits in the layouts of the real ones.",
             exit_on_error=False,
         )
-    except (ArgumentError, ValueError, OSError) as error:
-        print(f"attnlab: error: {one_line(str(error))}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None

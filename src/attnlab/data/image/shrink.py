@@ -25,8 +25,9 @@ from attnlab.data.progress import Progress
 from attnlab.data.streamed import UnreadableSampleError
 from attnlab.data.transforms.crop import resize_short_side
 from attnlab.files import write_atomically
+from attnlab.messages import bad_input
 
-FAILED, BAD_INPUT = 1, 2
+FAILED = 1
 SETTINGS, FAILURES = "prepared.json", "failures.txt"
 _CHUNK = 16
 _JPEG = (".jpg", ".jpeg")
@@ -175,7 +176,7 @@ def main(args: Sequence[str] | None = None) -> None:
             argument or the data are wrong.
     """
     options = _parser().parse_args(args)
-    try:
+    with bad_input(ValueError, OSError):
         if not 1 <= options.quality <= 100:
             raise ValueError(f"quality={options.quality} must be from 1 to 100")
         if options.resize < 1 or options.workers < 0:
@@ -185,10 +186,6 @@ def main(args: Sequence[str] | None = None) -> None:
         counts = prepare(
             options.root, options.out, options.resize, options.quality, options.workers
         )
-    except (ValueError, OSError) as error:
-        cause = str(error).strip().splitlines()[-1]  # of a worker's it comes with a traceback
-        print(f"attnlab: error: {cause}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
     print(
         f"{counts['shrunk']:,} images made smaller, {counts['copied']:,} copied, "
         f"{counts['kept']:,} there before; use with --data.root {options.out}"

@@ -29,8 +29,8 @@ from attnlab.data.video.annotations import annotation_files, require_unpacked
 from attnlab.data.video.frames import TARS
 from attnlab.data.video.readers import PyAVReader
 from attnlab.files import write_atomically
+from attnlab.messages import bad_input
 
-BAD_INPUT = 2
 UNREADABLE = "unreadable.txt"
 """File beside the tars: the videos that could not be converted, each with the reason."""
 
@@ -210,7 +210,7 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With 2 and one line on stderr when an argument or the data are wrong.
     """
     options = _parser().parse_args(args)
-    try:
+    with bad_input(ValueError, OSError):
         if not 1 <= options.quality <= 100:
             raise ValueError(f"quality={options.quality} must be from 1 to 100")
         if options.height < 1 or options.workers < 1:
@@ -218,9 +218,6 @@ def main(args: Sequence[str] | None = None) -> None:
         converted, unreadable = convert(
             options.root, options.out, options.quality, options.height, options.workers
         )
-    except (ValueError, OSError) as error:
-        print(f"attnlab: error: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
     print(f"{converted:,} videos; use with --data.root {options.out}")
     if unreadable:
         path = options.out / TARS / UNREADABLE
