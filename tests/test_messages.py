@@ -4,7 +4,7 @@ import pytest
 
 from attnlab.messages import bad_input
 
-NESTED = 'Parser key "data":\n  Given value: x\n  Expected a <class \'int\'>. Got value: x'
+NESTED = "Parser key \"data\":\n  Given value: x\n  Expected a <class 'int'>. Got value: x"
 FROM_A_WORKER = "Caught OSError in process 0.\nTraceback (most recent call last):\n  x\nOSError: no"
 
 
