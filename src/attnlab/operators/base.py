@@ -4,7 +4,7 @@ import copy
 import math
 from typing import ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Grid = tuple[int, ...]
@@ -93,6 +93,27 @@ class TokenMixer(nn.Module):
         inflated = copy.deepcopy(self)
         inflated.grid = (frames, *self.grid)
         return inflated
+
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return the operator's kernel kappa over tokens, for chosen output tokens.
+
+        kappa[b, h, n, m] is the weight of the value of input token m in head h's output at token
+        n, before the output projection: ``y_n = Σ_m kappa_nm v_m`` in every head. An operator whose
+        kernel differs between channels has a head per channel.
+
+        Args:
+            x: Tokens; the kernel may depend on them.
+            queries: Row-major indices of output tokens.
+
+        Returns:
+            A row over all input tokens, row-major, for each of `queries`.
+
+        Raises:
+            ValueError: The operator has no such kernel, or an index is no output token's.
+        """
+        raise ValueError(f"{type(self).__name__} has no kernel over tokens")
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the forward FLOPs per sample that `torch.utils.flop_counter` cannot see.
