@@ -4,6 +4,7 @@ import copy
 import math
 from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -114,6 +115,22 @@ class TokenMixer(nn.Module):
             ValueError: The operator has no such kernel, or an index is no output token's.
         """
         raise ValueError(f"{type(self).__name__} has no kernel over tokens")
+
+    def _check_queries(self, grid: Grid, queries: Int[Tensor, " queries"]) -> None:
+        tokens = math.prod(self.out_grid(grid))
+        if len(queries) and not 0 <= queries.min() <= queries.max() < tokens:
+            raise ValueError(f"queries={queries.tolist()} must lie in [0, {tokens})")
+
+    def _out_coordinates(
+        self, grid: Grid, queries: Int[Tensor, " queries"]
+    ) -> Int[Tensor, "queries axes"]:
+        """Return where the chosen output tokens of an input of `grid` tokens are on their grid.
+
+        Raises:
+            ValueError: An index is no output token's.
+        """
+        self._check_queries(grid, queries)
+        return torch.stack(torch.unravel_index(queries, self.out_grid(grid)), dim=-1)
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the forward FLOPs per sample that `torch.utils.flop_counter` cannot see.

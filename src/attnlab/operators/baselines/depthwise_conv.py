@@ -4,10 +4,11 @@ import itertools
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
+from attnlab.operators.grids import ravel, token_coordinates
 from attnlab.operators.init import lecun_linear, lecun_normal_
 
 
@@ -87,6 +88,19 @@ class DepthwiseConv(TokenMixer):
             out = out + shifted * weight
         mixed: Tensor = self.proj(out)
         return mixed
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return the kernel of each channel, a head of its own, at each of the output tokens."""
+        grid = tuple(x.shape[1:-1])
+        at = self.stride * self._out_coordinates(grid, queries)
+        entries = token_coordinates(grid, x.device) - at[:, None] + self.kernel_size // 2
+        inside = ((entries >= 0) & (entries < self.kernel_size)).all(-1)
+        read = ravel(entries, tuple(self.kernel.shape[2:])).where(inside, 0)
+        weights = self.kernel.flatten(1)[:, read].masked_fill(~inside, 0.0)
+        return weights.expand(x.shape[0], -1, -1, -1)
 
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return the kernel of each channel; on video, one picture per offset in time too."""

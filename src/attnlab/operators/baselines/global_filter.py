@@ -4,11 +4,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
-from attnlab.operators.baselines.grids import strided, token_coordinates
+from attnlab.operators.baselines.grids import strided
+from attnlab.operators.grids import ravel, token_coordinates
 from attnlab.operators.init import lecun_linear
 
 
@@ -89,9 +90,7 @@ class GlobalFilter(TokenMixer):
         grid = tuple(x.shape[1:-1])
         axes = tuple(range(1, x.ndim - 1))
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = self._spectrum()
-            if grid != self.grid:
-                spectrum = resample_spectrum(spectrum, self.grid, grid)
+            spectrum = self._spectrum_on(grid)
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             out = torch.fft.irfftn(torch.fft.rfftn(wide, dim=axes) * spectrum, s=grid, dim=axes)
         mixed: Tensor = self.proj(strided(out, self.stride).to(x.dtype))
@@ -100,6 +99,10 @@ class GlobalFilter(TokenMixer):
     def _spectrum(self) -> Complex[Tensor, "*half dim"]:
         parts = self.filter.to(torch.promote_types(self.filter.dtype, torch.float32))
         return hermitian(torch.view_as_complex(parts), self.grid)
+
+    def _spectrum_on(self, grid: Grid) -> Complex[Tensor, "*half dim"]:
+        spectrum = self._spectrum()
+        return spectrum if grid == self.grid else resample_spectrum(spectrum, self.grid, grid)
 
     def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
         """Filter frame by frame at first: the filter is the same at all frequencies in time."""
@@ -126,6 +129,19 @@ class GlobalFilter(TokenMixer):
             out = out + weight * x.roll(offset, tuple(range(1, x.ndim - 1)))
         mixed: Tensor = self.proj(strided(out, self.stride))
         return mixed
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return the kernel of each channel of `x`, a head of its own, shifted round the grid."""
+        grid = tuple(x.shape[1:-1])
+        at = self.stride * self._out_coordinates(grid, queries)
+        kernel = spatial_kernel(self._spectrum_on(grid), grid).flatten(0, -2).t().to(x.dtype)
+        middle = torch.tensor([size // 2 for size in grid], device=x.device)
+        offsets = at[:, None] - token_coordinates(grid, x.device) + middle
+        wrapped = offsets % torch.tensor(grid, device=x.device)
+        return kernel[:, ravel(wrapped, grid)].expand(x.shape[0], -1, -1, -1)
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Count two real transforms per channel and the product of their spectra.

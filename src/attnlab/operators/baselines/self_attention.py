@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attnlab.operators.base import Grid, TokenMixer
@@ -69,3 +69,17 @@ class SelfAttention(TokenMixer):
             heads.append(weights @ v / weights.sum(-1, keepdim=True))
         mixed: Tensor = self.proj(torch.cat(heads, dim=-1).view(*queries.shape[:-1], self.out_dim))
         return mixed
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return rows of the softmax."""
+        self._check_queries(tuple(x.shape[1:-1]), queries)
+        chosen = strided(x, self.stride).flatten(1, -2)[:, queries]
+        keys, _ = self.key_value(x).flatten(1, -2).chunk(2, dim=-1)
+        q, k = (
+            torch.unflatten(tokens, -1, (self.heads, -1)) for tokens in (self.query(chosen), keys)
+        )
+        scores = torch.einsum("bnhd,bmhd->bhnm", q, k) / math.sqrt(q.shape[-1])
+        return scores.softmax(-1)

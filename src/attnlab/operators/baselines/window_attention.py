@@ -9,7 +9,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
-from attnlab.operators.baselines.grids import strided, token_coordinates
+from attnlab.operators.baselines.grids import strided
+from attnlab.operators.grids import ravel, token_coordinates
 from attnlab.operators.init import lecun_linear
 
 
@@ -190,6 +191,23 @@ class WindowAttention(TokenMixer):
         out = torch.einsum("bhnm,bmhd->bnhd", attention, v).reshape(batch, *grid, -1)
         mixed: Tensor = self.proj(strided(out, self.stride))
         return mixed
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return rows of the softmax, zero outside the window."""
+        grid = tuple(x.shape[1:-1])
+        at = self.stride * self._out_coordinates(grid, queries)
+        keys = token_coordinates(grid, x.device)
+        same_window = (at[:, None] // self.window_size == keys // self.window_size).all(-1)
+        rows = bias_rows(at, keys, self.window_size).where(same_window, 0)
+        qkv = torch.unflatten(self.qkv(x), -1, (self.heads, 3, -1))
+        flat = qkv.flatten(1, -4)
+        q, k = flat[:, ravel(at, grid), :, 0], flat[..., 1, :]
+        scores = torch.einsum("bnhd,bmhd->bhnm", q, k) / math.sqrt(q.shape[-1])
+        scores = scores + self.bias_table[rows].permute(2, 0, 1)
+        return scores.masked_fill(~same_window, -torch.inf).softmax(-1)
 
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return the bias table of each head; on video, one picture per offset in time too."""

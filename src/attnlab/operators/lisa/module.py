@@ -1,16 +1,16 @@
 """The LiSA layer: owns the parameters and picks the form that computes them."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.checks import check_one_of
 from attnlab.operators.init import lecun_linear
-from attnlab.operators.lisa import dense, kernels, spectral
+from attnlab.operators.lisa import dense, kernels, spectral, weights
 from attnlab.operators.lisa import tables as rpe
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
 
@@ -167,25 +167,39 @@ class LiSA(TokenMixer):
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Compute the layer by the defining sums of `reference.structure_aware_attention`."""
         grid = tuple(x.shape[1:-1])
+        y = structure_aware_attention(
+            *self._project(x), **self._defining(grid), grid=grid, stride=self.stride
+        )
+        return self._merge(y, grid)
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return kappa by form (a); with ``split`` a head per RPE, those of one head in a row."""
+        grid = tuple(x.shape[1:-1])
+        at = self.stride * self._out_coordinates(grid, queries)
+        q, k, _, prior = self._project(x)
+        chosen = q[:, :, queries], k, prior[:, :, queries]
+        return weights.token_weights(*chosen, at, **self._defining(grid), grid=grid)
+
+    def _defining(self, grid: Grid) -> dict[str, Any]:
+        """Return what form (a) takes beside the tokens: the tables as they act, and options."""
         tables = self._tables(grid)
         if self.periodic:
             tables = {name: unwrap(table, grid) for name, table in tables.items()}
         if self.kept_frequencies < 1:
             kept = self.kept_frequencies
             tables = {name: low_passed(table, grid, kept) for name, table in tables.items()}
-        y = structure_aware_attention(
-            *self._project(x),
-            encoding=tables.get("encoding"),
-            composing=tables["composing"],
-            temperature=self.temperature,
-            content_gain=self.content_gain if self.content else None,
-            grid=grid,
-            stride=self.stride,
-            kernel=self.kernel,
-            activation=self.activation,
-            split=self.split,
-        )
-        return self._merge(y, grid)
+        return {
+            "encoding": tables.get("encoding"),
+            "composing": tables["composing"],
+            "temperature": self.temperature,
+            "content_gain": self.content_gain if self.content else None,
+            "kernel": self.kernel,
+            "activation": self.activation,
+            "split": self.split,
+        }
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return q [B, h, n, c], k [B, g, m, c], v [B, h, m, d] and the prior [B, h, n, R]."""

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.qna.functional import attend, merge_heads, project, scale_queries
 from attnlab.operators.qna.reference import qna_reference
+from attnlab.operators.qna.weights import token_weights
 from attnlab.operators.qna.window import Window
 
 
@@ -261,6 +262,16 @@ class QnA(TokenMixer):
                 copies = table.detach().repeat(kernel_frames, *[1] * (table.ndim - 1))
                 setattr(inflated, name, nn.Parameter(copies))
         return inflated
+
+    @torch.no_grad()
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return the kernels of each head's learned queries, added up; nothing is dropped."""
+        at = self._out_coordinates(tuple(x.shape[1:-1]), queries)
+        query = self._queries()
+        scores, _ = project(x, query, self.key.weight, self.value.weight)
+        return token_weights(scores, *self._window_weights(query), self.window, at)
 
     def out_grid(self, grid: Grid) -> Grid:
         """Return one token per window."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnlab.operators.base import Grid, TokenMixer
@@ -69,6 +69,12 @@ class UpsamplingQnA(QnA):
     def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
         """Refuse: each place inside a token of space and time has queries of its own."""
         raise ValueError(f"{type(self).__name__} cannot be inflated to clips")
+
+    def token_weights(
+        self, x: Float[Tensor, "batch *grid dim"], queries: Int[Tensor, " queries"]
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Refuse: the places inside a token share its window, each with a kernel of its own."""
+        raise ValueError(f"{type(self).__name__} does not show its kernel over tokens")
 
     def _sum(
         self,
