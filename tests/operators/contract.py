@@ -6,11 +6,13 @@ primes, so that a swapped axis cannot pass unseen.
 """
 
 import copy
+import math
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlab.operators.base import MixerFactory, TokenMixer
 
@@ -56,12 +58,27 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
     assert error <= tolerance, f"{what}: relative error {error:.2e} > {tolerance:.0e}"
 
 
+class LargestTensor(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            # what is merely expanded takes no memory
+            self.elements = max(self.elements, out.untyped_storage().nbytes() // out.itemsize)
+        return out
+
+
 class OperatorLaws:
     """Inherit, list the variants, and every law is a test."""
 
     variants: ClassVar[dict[str, MixerFactory]] = {}
     grids: ClassVar[list[tuple[int, ...]]] = [*GRIDS_2D, GRID_3D]
     strides: ClassVar[list[int]] = [1, 2, 3]
+    shows_weights: ClassVar[bool] = True  # whether the operator has a kernel over tokens
+    projection: ClassVar[str] = "proj"  # the name of what follows the sum over values
 
     def test_shape_on_prime_sizes(self, make: MixerFactory) -> None:
         for grid in self.grids:
@@ -174,6 +191,59 @@ class OperatorLaws:
             make(DIM, HEADS, GRID_3D).inflate(3)
         with pytest.raises(ValueError, match="frames=0 and kernel_frames=3 must be at least 1"):
             make(DIM, HEADS, self.grids[0]).inflate(0)
+
+    def values(self, mixer: TokenMixer, x: Tensor) -> Tensor:
+        """Return what the kernel over tokens weighs, [batch, *grid, channels]; by default `value`.
+
+        The channels of a head lie next to each other.
+        """
+        return mixer.value(x)
+
+    def test_values_summed_by_the_weights_are_the_output(self, make: MixerFactory) -> None:
+        for grid in self.grids:
+            for stride in (1, 2):
+                mixer, x = build(make, grid, stride), tokens(grid)
+                out_grid = mixer.out_grid(grid)
+                queries = torch.arange(math.prod(out_grid))
+                if not self.shows_weights:
+                    with pytest.raises(ValueError, match="has no kernel over tokens"):
+                        mixer.token_weights(x, queries)
+                    continue
+                weights = mixer.token_weights(x, queries)
+                assert not weights.requires_grad
+                assert weights.shape[2:] == (len(queries), math.prod(grid))
+                values = self.values(mixer, x).flatten(1, -2).unflatten(-1, (weights.shape[1], -1))
+                mixed = torch.einsum("bhnm,bmhd->bnhd", weights, values).flatten(2)
+                out = getattr(mixer, self.projection)(mixed).unflatten(1, out_grid)
+                assert_close(out, mixer(x), 1e-10, f"weights on {grid} / {stride}")
+
+    def test_weights_of_chosen_queries_are_rows_of_the_full_kernel(
+        self, make: MixerFactory
+    ) -> None:
+        if not self.shows_weights:
+            return
+        mixer = build(make, self.grids[0], 2)
+        x = tokens(tuple(n + 2 for n in self.grids[0]))  # another grid than it was built for
+        count = math.prod(mixer.out_grid(tuple(x.shape[1:-1])))
+        full = mixer.token_weights(x, torch.arange(count))
+        chosen = torch.tensor([count - 1, 3, 0, 3])
+        torch.testing.assert_close(
+            mixer.token_weights(x, chosen), full[:, :, chosen], rtol=1e-12, atol=1e-15
+        )
+        for beyond in (-1, count):
+            with pytest.raises(ValueError, match=rf"queries=\[0, {beyond}\] must lie in \[0, "):
+                mixer.token_weights(x, torch.tensor([0, beyond]))
+
+    def test_weights_of_a_few_queries_take_no_square_of_the_tokens(
+        self, make: MixerFactory
+    ) -> None:
+        if not self.shows_weights:
+            return
+        grid = (31, 29)
+        mixer, x = build(make, grid), tokens(grid, batch=1)
+        with LargestTensor() as largest:
+            mixer.token_weights(x, torch.tensor([5, 800]))
+        assert largest.elements < math.prod(grid) ** 2 / 8
 
     def test_rejects_bad_sizes(self, make: MixerFactory) -> None:
         with pytest.raises(ValueError, match="heads=5"):

@@ -12,6 +12,7 @@ from tests.operators.contract import OperatorLaws, assert_close, build, tokens
 
 class TestLaws(OperatorLaws):
     variants: ClassVar = {"cross_covariance": CrossCovariance}
+    shows_weights = False  # no token weighs another's values, only channels do
 
 
 def plain(heads: int = 1) -> CrossCovariance:

@@ -8,6 +8,7 @@ import pytest
 import scipy.ndimage
 import torch
 
+from attnlab.operators.base import TokenMixer
 from attnlab.operators.baselines import GlobalFilter
 from attnlab.operators.baselines.global_filter import hermitian, resample_spectrum
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
@@ -15,6 +16,9 @@ from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, bui
 
 class TestLaws(OperatorLaws):
     variants: ClassVar = {"global_filter": GlobalFilter}
+
+    def values(self, mixer: TokenMixer, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 def with_kernel(grid: tuple[int, ...], kernel: np.ndarray) -> GlobalFilter:

@@ -1,16 +1,29 @@
 """Self-attention: the laws, its blindness to positions, and values by hand."""
 
+import math
 from typing import ClassVar
 
 import pytest
 import torch
 
+from attnlab.operators.base import TokenMixer
 from attnlab.operators.baselines import SelfAttention, WindowAttention
 from tests.operators.contract import DIM, HEADS, OperatorLaws, assert_close, build, tokens
 
 
 class TestLaws(OperatorLaws):
     variants: ClassVar = {"self_attention": SelfAttention}
+
+    def values(self, mixer: TokenMixer, x: torch.Tensor) -> torch.Tensor:
+        return mixer.key_value(x).chunk(2, dim=-1)[1]
+
+
+@pytest.mark.parametrize("grid", [(7, 5), (3, 5, 2)])
+def test_weights_of_every_query_add_up_to_one(grid: tuple[int, ...]) -> None:
+    mixer, x = build(SelfAttention, grid, 2), 30 * tokens(grid)
+    weights = mixer.token_weights(x, torch.arange(math.prod(mixer.out_grid(grid))))
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
 
 
 def test_permutes_with_its_tokens() -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from attnlab.operators.base import TokenMixer
 from attnlab.operators.baselines import WindowAttention
 from attnlab.operators.baselines.window_attention import (
     attend_by_head,
@@ -24,6 +25,20 @@ class TestLaws(OperatorLaws):
         "window_3": make,
         "window_larger_than_grid": partial(WindowAttention, window_size=13),
     }
+
+    def values(self, mixer: TokenMixer, x: torch.Tensor) -> torch.Tensor:
+        return mixer.qkv(x).unflatten(-1, (HEADS, 3, -1))[..., 2, :].flatten(-2)
+
+
+def test_weights_add_up_to_one_inside_the_window_and_vanish_outside() -> None:
+    mixer, x = build(make, (7, 5), 2), tokens((7, 5))
+    at_4_2 = 2 * 3 + 1  # output token (2, 1) of 4 x 3, in the window of rows 3..5, columns 0..2
+    weights = mixer.token_weights(x, torch.tensor([at_4_2])).view(2, HEADS, 7, 5)
+    inside = torch.zeros(7, 5, dtype=torch.bool)
+    inside[3:6, 0:3] = True
+    assert (weights[..., inside] > 0).all()
+    assert not weights[..., ~inside].any()
+    torch.testing.assert_close(weights.sum((-2, -1)), torch.ones(2, HEADS, dtype=torch.float64))
 
 
 def test_parity_in_float32_with_padding_on_both_axes() -> None:

@@ -37,6 +37,11 @@ class TestLiSA(OperatorLaws):
         "tanh_scores": partial(dense, activation="tanh", query_weights=False),
     }
 
+    projection = "to_out"
+
+    def values(self, mixer: TokenMixer, x: torch.Tensor) -> torch.Tensor:
+        return mixer.to_v(x)
+
     def inflates(self, mixer: TokenMixer) -> bool:
         """Frequencies are cut in time too, and copies of a table have high ones at its ends."""
         return mixer.approximation != "truncated"

@@ -51,6 +51,31 @@ class TestQnA(OperatorLaws):
     }
 
 
+def test_weights_vanish_outside_the_window_and_add_up_to_the_fixed_scales() -> None:
+    x = tokens((7, 5))
+    for scale, total in (("none", 2), ("avg", 1)):
+        layer = build(qna(attention_scale=scale, dilation=2), (7, 5), 2)
+        weights = layer.token_weights(x, torch.tensor([2 * 3 + 2])).view(2, HEADS, 7, 5)
+        inside = torch.zeros(7, 5, dtype=torch.bool)
+        inside[2:7:2, 2:5:2] = True  # the window of token (4, 4) leaves the grid on the right
+        assert (weights[..., inside] > 0).all()
+        assert not weights[..., ~inside].any()
+        expected = torch.full((2, HEADS), total, dtype=torch.float64)
+        torch.testing.assert_close(weights.sum((-2, -1)), expected)
+
+
+def test_weights_of_windows_without_a_token_are_zero() -> None:
+    layer, x = build(qna(kernel_size=2, padding=3, dilation=4), (1, 11)), tokens((1, 11))
+    assert layer.out_grid((1, 11)) == (3, 13)
+    weights = layer.token_weights(x, torch.arange(39)).view(2, HEADS, 3, 13, 11)
+    assert not weights[:, :, ::2].isnan().any()
+    mixed = torch.einsum(
+        "bhyxm,bmhd->byxhd", weights, layer.value(x).squeeze(1).unflatten(-1, (HEADS, -1))
+    )
+    assert_close(layer.proj(mixed.flatten(-2)), layer(x), 1e-12, "empty windows")
+    assert (weights.abs().sum(-1) == 0).any()
+
+
 @pytest.mark.parametrize(
     ("grid", "size", "stride"),
     [((7, 5), 3, 1), ((7, 5), 5, 2), ((5, 11), 7, 3), ((3, 5, 2), 3, 1), ((3, 7, 5), 3, 2)],

@@ -49,6 +49,19 @@ def test_variants_are_their_reference_in_output_and_every_gradient(make, grid, a
         assert_close(grad, expected_grads[name], 1e-11, name)
 
 
+def test_without_a_condition_the_kernel_is_that_of_the_learned_queries() -> None:
+    layer, x = build(functools.partial(ConditionedQnA, condition_dim=5), GRID), tokens(GRID)
+    weights = layer.token_weights(x, torch.arange(35))
+    values = layer.value(x).flatten(1, 2).unflatten(-1, (weights.shape[1], -1))
+    mixed = torch.einsum("bhnm,bmhd->bnhd", weights, values).flatten(2)
+    assert_close(layer.proj(mixed).view_as(x), layer(x), 1e-12, "kernel")
+
+
+def test_kernels_of_places_inside_a_token_are_not_shown() -> None:
+    with pytest.raises(ValueError, match="UpsamplingQnA does not show its kernel over tokens"):
+        build(UpsamplingQnA, GRID).token_weights(tokens(GRID), torch.tensor([0]))
+
+
 def test_ignored_tokens_count_for_nothing() -> None:
     layer, x, ignored = build(QnA, GRID), tokens(GRID), some_ignored()
     out = layer(x, ignored)
