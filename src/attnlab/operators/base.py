@@ -106,7 +106,7 @@ class TokenMixer(nn.Module):
 
         Args:
             x: Tokens; the kernel may depend on them.
-            queries: Row-major indices of output tokens.
+            queries: Row-major indices of output tokens, on the device of `x`.
 
         Returns:
             A row over all input tokens, row-major, for each of `queries`.
