@@ -24,11 +24,15 @@ def gaussian_tables(
     """
     axes = [_distances(size, periodic) for size in grid]
     squared = sum(d.square() for d in torch.meshgrid(*axes, indexing="ij"))
-    widest = max(1.0, max(grid) / 2)
-    widths = torch.logspace(0, math.log10(widest), rpes).view(-1, *[1] * len(grid))
+    widths = envelope_widths(rpes, grid).view(-1, *[1] * len(grid))
     tables = torch.empty(rows, rpes, *(len(axis) for axis in axes))
     torch.nn.init.trunc_normal_(tables, std=0.02, a=-0.04, b=0.04)
     return tables * torch.exp(-squared / (2 * widths.square()))
+
+
+def envelope_widths(rpes: int, grid: Grid) -> Float[Tensor, " {rpes}"]:
+    """Return the standard deviation, in tokens, of the Gaussian envelope of each RPE."""
+    return torch.logspace(0, math.log10(max(1.0, max(grid) / 2)), rpes)
 
 
 def _distances(size: int, periodic: bool) -> Float[Tensor, " offsets"]:
