@@ -169,7 +169,9 @@ class AttnlabCLI(LightningCLI):
         if self.trainer.checkpoint_callback is not None:
             # A run may end between two validations, after which Lightning saves by default.
             self.trainer.save_checkpoint(Path(self._option("run_dir"), "checkpoints", "last.ckpt"))
-        metrics = dict(self.trainer.callback_metrics) | self.performance.summary
+        metrics = dict(self.trainer.callback_metrics)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            metrics |= getattr(callback, "summary", {})
         if self._option("test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             metrics |= self.trainer.callback_metrics
@@ -216,13 +218,27 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With 2 and one line on stderr when the configuration is wrong.
     """
-    _quieten()
     arguments = sys.argv[1:] if args is None else list(args)
     if commands.run(arguments):
         return
     wanted = [name for name in arguments[:1] if name in SUBCOMMANDS] or SUBCOMMANDS
+    start(AttnlabCLI, None if args is None else arguments, wanted)
 
-    class CLI(AttnlabCLI):
+
+def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str]) -> None:
+    """Build everything that `args`, or the process's arguments, ask for, and run it.
+
+    Args:
+        kind: The command line.
+        args: Arguments, the first of them a subcommand.
+        wanted: Subcommands that there shall be.
+
+    Raises:
+        SystemExit: With 2 and one line on stderr when the configuration is wrong.
+    """
+    _quieten()
+
+    class CLI(kind):  # type: ignore[misc, valid-type]
         """Builds the parser of one subcommand instead of four, which every trial would pay for."""
 
         @staticmethod
@@ -233,7 +249,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = {"exit_on_error": False}
     try:
         CLI(
-            args=None if args is None else arguments,
+            args=args,
             seed_everything_default=0,
             parser_class=Parser,
             save_config_callback=SaveFitConfig,

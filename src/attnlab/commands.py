@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 
 COMMANDS = {
+    "analyze": "attnlab.analyze.command",
     "demo-data": "attnlab.data.demo.command",
     "import-qna": "attnlab.interop.import_qna",
     "prepare": "attnlab.data.prepare",
@@ -12,8 +13,8 @@ COMMANDS = {
 """Names, and the modules whose `main` runs them."""
 
 EPILOG = (
-    "Other commands, each with a --help of its own: demo-data (small data sets on disk), "
-    "validate-data (read a data set once and list what is wrong), prepare (a copy that is cheaper "
+    "Other commands, each with a --help of its own: analyze (how redundant a trained network is), "
+    "demo-data (small data sets on disk), validate-data (read a data set once and list what is wrong), prepare (a copy that is cheaper "
     "to read), import-qna (official QnA weights as a checkpoint)."
 )
 

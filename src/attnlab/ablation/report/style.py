@@ -76,9 +76,15 @@ def legend(ax: Axes, title: str) -> None:
 
 def save(fig: Figure, out_dir: Path, stem: str) -> None:
     """Write ``<stem>.png`` and ``<stem>.svg``."""
+    save_png(fig, out_dir / f"{stem}.png")
     with matplotlib.rc_context(SETTINGS):
-        fig.savefig(out_dir / f"{stem}.png", dpi=DPI, metadata={"Software": None})
         fig.savefig(out_dir / f"{stem}.svg", metadata={"Date": None})
+
+
+def save_png(fig: Figure, path: Path) -> None:
+    """Write a figure as PNG alone."""
+    with matplotlib.rc_context(SETTINGS):
+        fig.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def spread(count: int, step: float, width: float) -> Sequence[float]:

@@ -1,0 +1,197 @@
+"""The pictures of an analysis, in the style of the reports."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from attnlab.ablation.report import style
+from attnlab.analysis.overlay import QueryKernels
+from attnlab.analysis.redundancy import Analysis, KernelMeasures, mean
+
+MOST_HEADS = 6
+"""Heads that a picture of kernels shows at most."""
+NUMBERS = 12
+"""Rows up to which a heat map has its numbers written in."""
+
+
+def layers_figure(found: Analysis, title: str) -> Figure:
+    """Draw CKA between layers and the similarity of their kernels as two heat maps."""
+    names = [each.mixer for each in found.kernels]
+    rows = max(len(found.layers), len(names))
+    with matplotlib.rc_context(style.SETTINGS):
+        caption = (
+            f"CKA of {found.samples} held-out samples · kernels: mean cosine of rows over all pairs"
+            " of heads, on the diagonal between the heads of one mixer · grey: not defined"
+        )
+        fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption))
+        left, right = fig.subplots(1, 2)
+        _heat(left, found.cka, found.layers, "linear CKA of outputs", signed=False)
+        _heat(right, found.similarity, names, "similarity of kernels", signed=True)
+    return fig
+
+
+def measures_figure(found: Analysis, title: str) -> Figure:
+    """Draw the measures of every mixer's kernel as bars."""
+    panels: list[tuple[str, Any]] = [
+        ("similarity\nof heads", lambda one: one.across_heads),
+        ("similarity\nof queries", lambda one: mean(one.across_queries)),
+        ("the same, from\ntheir own places", lambda one: mean(one.relative)),
+        ("entropy / log(keys)", lambda one: one.spread),
+        ("effective rank", lambda one: mean(one.rank)),
+    ]
+    with matplotlib.rc_context(style.SETTINGS):
+        caption = "bars: mean over heads, queries and samples · dashes: highest possible rank"
+        fig = style.figure(1.6 + 0.32 * len(found.kernels), title, caption)
+        axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (name, value), colour in zip(axes, panels, style.CATEGORIES, strict=False):
+            _bars(ax, found.kernels, [value(one) for one in found.kernels], colour)
+            ax.set_title(name, fontsize=10, color=style.INK)
+        for at, one in enumerate(found.kernels):
+            axes[-1].plot([one.highest_rank] * 2, [at - 0.42, at + 0.42], **style.REFERENCE)
+        axes[0].set_yticks(range(len(found.kernels)), [one.mixer for one in found.kernels])
+        axes[0].set_ylim(len(found.kernels) - 0.5, -0.5)
+    return fig
+
+
+def kernels_figure(
+    image: Float[Tensor, "height width"],
+    found: Sequence[QueryKernels],
+    index: int,
+    title: str,
+) -> Figure:
+    """Draw the kernels of all mixers at one query point over the image, a row per mixer.
+
+    Args:
+        image: Grey levels in [0, 1].
+        found: The kernels.
+        index: Which of their points.
+        title: Title.
+    """
+    heads = min(MOST_HEADS, max(one.kappa.shape[1] for one in found))
+    side = (style.WIDTH - 0.9) / (heads + 1)
+    height = image.shape[0] / image.shape[1] * min(side, 1.9)
+    with matplotlib.rc_context(style.SETTINGS):
+        caption = (
+            "red: positive weight, blue: negative, each map on the scale of its own largest "
+            "magnitude (written below it) · black square: the query token"
+        )
+        fig = style.figure(0.6 + len(found) * (height + 0.32), title, _wrapped(caption))
+        axes = fig.subplots(len(found), heads + 1, squeeze=False)
+        for line, one in zip(axes, found, strict=True):
+            _image(line[0], image, faint=False)
+            line[0].set_ylabel(one.mixer, fontsize=9)
+            _mark(line[0], image, one, index)
+            for head, ax in enumerate(line[1:]):
+                if head < one.kappa.shape[1]:
+                    _kernel(ax, image, one, index, head)
+                else:
+                    ax.set_axis_off()
+        for head in range(heads):
+            axes[0][head + 1].set_title(f"head {head}", fontsize=9)
+        axes[0][0].set_title("image", fontsize=9)
+    return fig
+
+
+def sheet_figure(sheet: UInt8[Tensor, "height width 3"], maps: int, title: str) -> Figure:
+    """Draw a contact sheet of learnt maps with what its colours mean."""
+    caption = (
+        f"{maps} maps, row by row · red: positive, blue: negative, each map on the scale of its own"
+        " largest magnitude · offset zero in the middle of maps over offsets"
+    )
+    with matplotlib.rc_context(style.SETTINGS):
+        width = min(style.WIDTH - 0.4, 5.5)
+        height = width * sheet.shape[0] / sheet.shape[1]
+        fig = style.figure(height + 0.6, title, _wrapped(caption))
+        ax = fig.add_subplot()
+        ax.imshow(sheet.numpy(), interpolation="nearest")
+        ax.set_axis_off()
+    return fig
+
+
+def _heat(ax: Axes, table: Tensor, names: Sequence[str], title: str, signed: bool) -> None:
+    colours = matplotlib.colormaps["RdBu_r" if signed else "cividis"].with_extremes(bad="#d9d9d9")
+    shown = np.ma.masked_invalid(table.double().numpy())
+    picture = ax.imshow(shown, cmap=colours, vmin=-1 if signed else 0, vmax=1)
+    ax.set_title(title, fontsize=10, color=style.INK)
+    every = max(1, math.ceil(len(names) / NUMBERS))
+    ticks = range(0, len(names), every)
+    ax.set_xticks(ticks, [names[at] for at in ticks], rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(ticks, [names[at] for at in ticks], fontsize=8)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03).outline.set_visible(False)
+    if len(names) > NUMBERS:
+        return
+    for (row, column), value in np.ndenumerate(table.double().numpy()):
+        text = f"{value:.2f}" if math.isfinite(value) else "–"  # noqa: RUF001
+        red, green, blue, _ = colours(picture.norm(value)) if math.isfinite(value) else (1, 1, 1, 1)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        colour = "white" if dark else style.INK
+        ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _bars(ax: Axes, mixers: Sequence[KernelMeasures], values: Sequence[float], colour: str) -> None:
+    heights = [0.0 if math.isnan(value) else value for value in values]
+    ax.barh(range(len(mixers)), heights, color=colour, height=0.62)
+    reach = max([abs(height) for height in heights], default=0.0) or 1.0
+    for at, value in enumerate(values):
+        text = f"{value:.2f}" if math.isfinite(value) else "not defined"
+        ax.text(max(value, 0) if text[0] != "n" else 0, at, f" {text}", va="center", fontsize=8)
+    ax.set_xlim(min(0.0, *heights, 0.0) * 1.1, 1.45 * reach)
+    ax.set_xticks([])
+    style.bare(ax, "x")
+    ax.spines["left"].set_visible(True)
+
+
+def _image(ax: Axes, image: Tensor, faint: bool) -> None:
+    shown = 0.6 + 0.4 * image if faint else image
+    rows, columns = image.shape
+    extent = (0, columns, rows, 0)
+    ax.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _mark(ax: Axes, image: Tensor, one: QueryKernels, index: int) -> None:
+    (rows, columns), (row, column) = one.out_grid, one.places[index]
+    height, width = image.shape[0] / rows, image.shape[1] / columns
+    for colour, line in (("white", 3.0), ("black", 1.4)):
+        ax.add_patch(
+            matplotlib.patches.Rectangle(
+                (column * width, row * height), width, height, fill=False, ec=colour, lw=line
+            )
+        )
+
+
+def _kernel(ax: Axes, image: Tensor, one: QueryKernels, index: int, head: int) -> None:
+    kappa = one.kappa[index, head]
+    largest = float(kappa.abs().max())
+    scaled = (kappa / largest if largest else kappa).numpy()
+    colours = matplotlib.colormaps["RdBu_r"](np.sign(scaled) * 0.42 + 0.5)
+    colours[..., 3] = 0.9 * np.abs(scaled)
+    _image(ax, image, faint=True)
+    rows, columns = image.shape
+    ax.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
+    _mark(ax, image, one, index)
+    ax.set_xlabel(f"{largest:.2g}", fontsize=8)
+
+
+def _wrapped(text: str) -> str:
+    """Break a caption into lines as wide as the figure."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        if len(line) + len(word) > 112:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
