@@ -59,8 +59,5 @@ def separable_bound(factors: Sequence[Float[Tensor, "rows rpes rank _"]]) -> Per
     """
     if not factors[0].shape[2]:  # no transform takes nothing
         return factors[0].sum((2, 3))
-    peaks = [
-        torch.fft.rfft(factor, n=factor.shape[-1] + 1).abs().amax(-1)
-        for factor in factors
-    ]
+    peaks = [torch.fft.rfft(factor, n=factor.shape[-1] + 1).abs().amax(-1) for factor in factors]
     return torch.stack(peaks).prod(0).sum(-1)
