@@ -77,6 +77,17 @@ def test_peak_counts_what_an_operator_allocates_inside() -> None:
     assert copied == 32 * 64 * 4 + result
 
 
+def test_peak_counts_the_buffers_of_a_padded_transform() -> None:
+    maps = torch.randn(3, 11, 13)
+    padded, spectrum = 3 * 22 * 26 * 4, 3 * 22 * (26 // 2 + 1) * 8
+    there = peak_bytes(lambda: torch.fft.rfft2(maps, s=(22, 26)), CPU)
+    assert there == padded + spectrum
+    spectra = torch.fft.rfft2(maps, s=(22, 26))
+    back = peak_bytes(lambda: torch.fft.irfft2(spectra, s=(22, 26)), CPU)
+    # One axis is transformed at a time, and what the last one overwrites may be copied once more.
+    assert spectrum + padded <= back <= 2 * spectrum + padded
+
+
 def test_training_call_differentiates_input_and_parameters() -> None:
     linear, x = nn.Linear(5, 3), torch.randn(2, 5)
     grads = training_call(linear, x)()

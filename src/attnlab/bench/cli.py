@@ -12,6 +12,7 @@ from attnlab.ablation.errors import UserError
 COMMANDS = {
     "operators": "latency and memory of QnA and its peers against window and map size",
     "networks": "QnA-ViT tiny against a Swin of equal cost built from the same blocks",
+    "scaling": "time and memory of LiSA and its global peers against the number of tokens",
     "input": "input pipeline against torchvision, timm and torchcodec, in processes of their own",
     "peers": "make an environment with the peers that must not share the project's",
 }

@@ -57,10 +57,12 @@ class Limits:
     Attributes:
         max_s: Seconds that one call may take.
         max_bytes: Memory that a training step may take.
+        unit: Subject that all ratios are to, which is never kept out.
     """
 
     max_s: float
     max_bytes: float
+    unit: str = UNIT
     known: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def note(self, subject: Subject, mode: str, work: float, taken_s: float) -> None:
@@ -70,7 +72,7 @@ class Limits:
 
     def reason(self, subject: Subject, mode: str, setting: Setting, cell: Cell) -> str:
         """Return why a subject should not run, empty if it may."""
-        if subject.name == UNIT:  # the others are measured in units of it
+        if subject.name == self.unit:  # the others are measured in units of it
             return ""
         memory = subject.memory(setting, cell)
         if memory > self.max_bytes:
@@ -109,7 +111,7 @@ def measure(
     for mode, subject in itertools.product(samples, subjects):
         if times := samples[mode].get(subject.name):
             limits.note(subject, mode, subject.work(setting, cell), min(times))
-    timings = {mode: _timings(samples[mode]) for mode in samples}
+    timings = {mode: _timings(samples[mode], limits.unit) for mode in samples}
     return [
         replace(
             row,
@@ -125,6 +127,7 @@ def _prepare(
 ) -> tuple[Call, Row]:
     """Warm a call up, weigh it, and return it with the row so far."""
     module, x = subject.module(setting, cell), subject.tokens(setting, cell)
+    module.train(mode == TRAINING)  # what may be kept between calls in evaluation is
     call = (inference_call if mode == FORWARD else training_call)(module, x)
     call()  # compiles where there is something to compile
     begun = time.perf_counter()
@@ -145,8 +148,8 @@ def _saved(module: nn.Module, subject: Subject, setting: Setting, cell: Cell) ->
     return saved
 
 
-def _timings(samples: dict[str, list[float]]) -> dict[str, Timing]:
-    unit = samples.get(UNIT)
+def _timings(samples: dict[str, list[float]], unit_name: str) -> dict[str, Timing]:
+    unit = samples.get(unit_name)
     return {
         name: Timing(spread(times), spread(ratios(times, unit)) if unit else None)
         for name, times in samples.items()

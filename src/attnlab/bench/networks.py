@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlab.ablation.errors import UserError
+from attnlab.backbones.base import Backbone
 from attnlab.backbones.blocks import Block, PatchEmbed
 from attnlab.bench import options as common
 from attnlab.bench.memory import inference_call, peak_bytes, saved_bytes, training_call
@@ -92,18 +93,18 @@ class Swin(nn.Module):
         return logits
 
 
-class QnAViTTiny(nn.Module):
-    """The published tiny size with a linear map of the mean token behind it.
+class Classifier(nn.Module):
+    """A backbone with a linear map of the mean token behind it.
 
     Args:
+        backbone: Maps images to a grid of tokens.
         num_classes: Logits.
-        image_size: Side of the images.
     """
 
-    def __init__(self, num_classes: int = 1000, image_size: int = 224) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int = 1000) -> None:
         super().__init__()
-        self.backbone = qna_vit_tiny(image_size)
-        self.head = lecun_linear(self.backbone.num_features, num_classes, bias=True)
+        self.backbone = backbone
+        self.head = lecun_linear(backbone.num_features, num_classes, bias=True)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -111,6 +112,18 @@ class QnAViTTiny(nn.Module):
         """Return the logits."""
         logits: Tensor = self.head(self.backbone(images).mean(dim=(1, 2)))
         return logits
+
+
+class QnAViTTiny(Classifier):
+    """The published tiny size.
+
+    Args:
+        num_classes: Logits.
+        image_size: Side of the images.
+    """
+
+    def __init__(self, num_classes: int = 1000, image_size: int = 224) -> None:
+        super().__init__(qna_vit_tiny(image_size), num_classes)
 
 
 NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {
@@ -154,12 +167,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         f"batch {options.batch}, {options.size} x {options.size} pixels, {options.dtype}, "
         f"{rounds} rounds"
     )
-    networks = {}
-    for name, build in NETWORKS.items():
-        torch.manual_seed(0)
-        networks[name] = build(options.size).to(device, common.DTYPES[options.dtype])
-    images = torch.randn(options.batch, 3, options.size, options.size)
-    results = measure(networks, images.to(device, common.DTYPES[options.dtype]), rounds)
+    dtype = common.DTYPES[options.dtype]
+    results = race(NETWORKS, UNIT, options.batch, options.size, dtype, device, rounds)
     out: Path = options.out
     write_atomically(out / "networks.csv", csv_text(header, csv_lines(results)))
     write_atomically(out / "networks.md", page(header, results))
@@ -168,7 +177,27 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(networks: Mapping[str, nn.Module], images: Tensor, rounds: int) -> dict[str, Result]:
+def race(
+    builders: Mapping[str, Callable[[int], nn.Module]],
+    unit: str,
+    batch: int,
+    size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    rounds: int,
+) -> dict[str, Result]:
+    """Build the networks for square images of `size` pixels and return the costs of each."""
+    networks = {}
+    for name, build in builders.items():
+        torch.manual_seed(0)
+        networks[name] = build(size).to(device, dtype)
+    images = torch.randn(batch, 3, size, size)
+    return measure(networks, images.to(device, dtype), rounds, unit)
+
+
+def measure(
+    networks: Mapping[str, nn.Module], images: Tensor, rounds: int, unit: str
+) -> dict[str, Result]:
     """Return the costs of each network: forward in evaluation mode, training in training mode."""
     inputs = tuple(images.shape[1:])
     gmacs = {name: forward_gflops(network, inputs) / 2 for name, network in networks.items()}
@@ -192,9 +221,9 @@ def measure(networks: Mapping[str, nn.Module], images: Tensor, rounds: int) -> d
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             gmacs=gmacs[name],
             forward=spread(forward[name]),
-            forward_ratio=spread(ratios(forward[name], forward[UNIT])),
+            forward_ratio=spread(ratios(forward[name], forward[unit])),
             training=spread(training[name]),
-            training_ratio=spread(ratios(training[name], training[UNIT])),
+            training_ratio=spread(ratios(training[name], training[unit])),
             saved=saved[name],
             peak=peaks[name],
         )
@@ -203,7 +232,7 @@ def measure(networks: Mapping[str, nn.Module], images: Tensor, rounds: int) -> d
 
 
 def csv_lines(results: Mapping[str, Result]) -> list[dict[str, object]]:
-    """Return a line per network: milliseconds, ratios to QnA-ViT, MiB per image."""
+    """Return a line per network: milliseconds, ratios to the unit, MiB per image."""
     lines = []
     for name, result in results.items():
         line: dict[str, object] = {"network": name, "parameters": result.parameters}

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnlab.ablation.errors import UserError, unknown
+from attnlab.ablation.errors import UserError
 from attnlab.ablation.report import style
 from attnlab.bench import options as common
 from attnlab.bench.measure import Limits, Row, measure
 from attnlab.bench.plots import window_figure
 from attnlab.bench.record import conditions, csv_text
-from attnlab.bench.subjects import SUBJECTS, UNIT, Cell, Setting, Subject
+from attnlab.bench.subjects import SUBJECTS, UNIT, Cell, Setting, Subject, chosen
 from attnlab.bench.tables import csv_lines, page, timing_entry
 from attnlab.files import write_atomically
 
@@ -37,18 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, default=64, help="channels; default: 64")
     parser.add_argument("--windows", type=int, nargs="+", help="odd window sizes")
     parser.add_argument("--maps", type=int, nargs="+", help="rows and columns of tokens")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"subjects beside {UNIT}")
-    parser.add_argument("--quick", action="store_true", help="a subset of a few minutes")
-    parser.add_argument("--budget", type=float, help="seconds of samples per subject and cell")
-    parser.add_argument("--max-seconds", type=float, help="skip what takes longer per call")
-    parser.add_argument(
-        "--max-gib", type=float, default=6.0, help="skip what takes more; default: 6"
-    )
+    common.add_contest(parser, UNIT)
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Measure, cell by cell, and write CSV, page and pictures."""
-    effort, setting, subjects = _effort(options), _setting(options), _subjects(options.only)
+    effort, setting, subjects = (
+        _effort(options),
+        _setting(options),
+        chosen(options.only, SUBJECTS, UNIT),
+    )
     common.use_threads(options.threads)
     header = conditions(arguments)
     header["Setting"] = (
@@ -113,15 +111,6 @@ def _setting(options: argparse.Namespace) -> Setting:
         raise UserError(f"--dim must be 8, 16, 24 or a multiple of 32, not {dim}")
     dtype = common.DTYPES[options.dtype]
     return Setting(options.batch, dim, dtype, common.device(options.device))
-
-
-def _subjects(only: Sequence[str] | None) -> Sequence[Subject]:
-    names = [subject.name for subject in SUBJECTS]
-    for name in only or ():
-        if name not in names:
-            raise UserError(unknown("subject", name, names))
-    wanted = {UNIT, *(only or names)}
-    return [subject for subject in SUBJECTS if subject.name in wanted]
 
 
 def _line(cell: Cell, rows: Sequence[Row]) -> str:

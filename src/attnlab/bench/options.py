@@ -10,15 +10,27 @@ from attnlab.ablation.errors import UserError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def add_common(parser: argparse.ArgumentParser, batch: int, out: str) -> None:
-    """Add device, dtype, batch, threads, rounds and where the results go."""
+def add_common(parser: argparse.ArgumentParser, batch: int | None, out: str) -> None:
+    """Add device, dtype, batch (unless None), threads, rounds and where the results go."""
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
-    parser.add_argument("--batch", type=int, default=batch, help=f"images; default: {batch}")
+    if batch is not None:
+        parser.add_argument("--batch", type=int, default=batch, help=f"images; default: {batch}")
     parser.add_argument("--threads", type=int, help="CPU threads; default: as torch chooses")
     parser.add_argument("--rounds", type=int, help="samples of each time")
     parser.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help=f"default: {out}"
+    )
+
+
+def add_contest(parser: argparse.ArgumentParser, unit: str) -> None:
+    """Add what a benchmark of many subjects leaves out, and how long it takes."""
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"subjects beside {unit}")
+    parser.add_argument("--quick", action="store_true", help="a subset of a few minutes")
+    parser.add_argument("--budget", type=float, help="seconds of samples per subject and cell")
+    parser.add_argument("--max-seconds", type=float, help="skip what takes longer per call")
+    parser.add_argument(
+        "--max-gib", type=float, default=6.0, help="skip what takes more; default: 6"
     )
 
 

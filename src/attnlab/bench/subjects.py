@@ -1,13 +1,14 @@
 """What the operator benchmark compares, and what each is expected to cost before it is run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from attnlab.ablation.errors import UserError, unknown
 from attnlab.bench import local_attention as local
 from attnlab.operators.baselines import DepthwiseConv, WindowAttention
 from attnlab.operators.qna import QnA
@@ -35,15 +36,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """One map size and one window.
+    """One map size and, for local operators, one window.
 
     Attributes:
         side: Rows and columns of tokens.
-        window: Side of the window in tokens.
+        window: Side of the window in tokens; 0 where subjects see the whole map.
     """
 
     side: int
-    window: int
+    window: int = 0
 
     @property
     def tokens(self) -> int:
@@ -93,6 +94,20 @@ class Subject:
             return x
         images = x.movedim(-1, 1)  # a view that lies in memory as channels last do
         return images if self.layout == "channels last" else images.contiguous()
+
+
+def chosen(only: Sequence[str] | None, subjects: Sequence[Subject], unit: str) -> list[Subject]:
+    """Return the subjects of these names, all if there are none, and the unit.
+
+    Raises:
+        UserError: There is no subject of a name.
+    """
+    names = [subject.name for subject in subjects]
+    for name in only or ():
+        if name not in names:
+            raise UserError(unknown("subject", name, names))
+    wanted = {unit, *(only or names)}
+    return [subject for subject in subjects if subject.name in wanted]
 
 
 def numbers(setting: Setting, cell: Cell) -> float:

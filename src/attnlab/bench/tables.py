@@ -16,15 +16,22 @@ def csv_lines(rows: Iterable[Row], setting: Setting) -> list[dict[str, object]]:
             "map": row.cell.side,
             "window": row.cell.window,
             "subject": row.subject,
-            **_columns(FORWARD, row.forward),
-            **_columns(TRAINING, row.training),
-            "saved_mib": _mib(row.saved, setting),
-            "forward_peak_mib": _mib(row.forward_peak, setting),
-            "training_peak_mib": _mib(row.training_peak, setting),
-            "note": "; ".join(f"{mode} {note}" for mode, note in row.notes.items()),
+            **columns(row, setting.batch),
         }
         for row in rows
     ]
+
+
+def columns(row: Row, batch: int = 1) -> dict[str, object]:
+    """Return what was measured by name: times as they are, memory of one of `batch` images."""
+    return {
+        **_columns(FORWARD, row.forward),
+        **_columns(TRAINING, row.training),
+        "saved_mib": _mib(row.saved, batch),
+        "forward_peak_mib": _mib(row.forward_peak, batch),
+        "training_peak_mib": _mib(row.training_peak, batch),
+        "note": "; ".join(f"{mode} {note}" for mode, note in row.notes.items()),
+    }
 
 
 def _columns(mode: str, timing: Timing | None) -> dict[str, object]:
@@ -43,8 +50,8 @@ def _columns(mode: str, timing: Timing | None) -> dict[str, object]:
     }
 
 
-def _mib(count: int | None, setting: Setting) -> float | None:
-    return None if count is None else round(count / MIB / setting.batch, 3)
+def _mib(count: int | None, batch: int) -> float | None:
+    return None if count is None else round(count / MIB / batch, 3)
 
 
 def page(
@@ -57,7 +64,7 @@ def page(
 ) -> str:
     """Return the page: conditions, legend, and four tables and a picture per map."""
     blocks = [f"# {title}", "\n".join(f"- **{name}**: {value}" for name, value in header.items())]
-    blocks += ["\n".join(_legend(subject) for subject in subjects), CAPTION]
+    blocks += ["\n".join(legend(subject) for subject in subjects), CAPTION]
     for side in dict.fromkeys(row.cell.side for row in rows):
         here = [row for row in rows if row.cell.side == side]
         blocks.append(f"## {side} x {side} tokens")
@@ -65,7 +72,7 @@ def page(
             blocks.append(f"![time and memory against the window]({pictures[side]})")
         for heading, entry in _measures(setting):
             blocks += [f"**{heading}**", table(here, entry)]
-        blocks.append("\n".join(_failures(here)))
+        blocks.append("\n".join(failures(here)))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -82,16 +89,23 @@ def table(rows: Sequence[Row], entry: Callable[[Row], str]) -> str:
     """Return a table of subjects by windows."""
     windows = list(dict.fromkeys(row.cell.window for row in rows))
     entries = {(row.subject, row.cell.window): entry(row) for row in rows}
-    lines = [["window", *map(str, windows)], [":---", *["---:"] * len(windows)]]
-    for name in dict.fromkeys(row.subject for row in rows):
-        lines.append([name, *(entries.get((name, window), "") for window in windows)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [
+        [name, *(entries.get((name, window), "") for window in windows)]
+        for name in dict.fromkeys(row.subject for row in rows)
+    ]
+    return markdown(["window", *map(str, windows)], lines)
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, its first column to the left and the others to the right."""
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
 
 
 def _measures(setting: Setting) -> list[tuple[str, Callable[[Row], str]]]:
     def memory(row: Row, count: int | None) -> str:
-        found = _mib(count, setting)
-        return _missing(row, TRAINING) if found is None else figures(found)
+        found = _mib(count, setting.batch)
+        return missing(row, TRAINING) if found is None else figures(found)
 
     return [
         ("Forward, ms", lambda row: timing_entry(row, FORWARD, row.forward)),
@@ -104,7 +118,7 @@ def _measures(setting: Setting) -> list[tuple[str, Callable[[Row], str]]]:
 def timing_entry(row: Row, mode: str, timing: Timing | None) -> str:
     """Return milliseconds and ratio, each with its spread."""
     if timing is None:
-        return _missing(row, mode)
+        return missing(row, mode)
     took, ratio = timing.seconds, timing.ratio
     shown = f"{figures(1e3 * took.median)} ± {figures(1e3 * took.half_width, 2)}"
     if ratio is None or row.subject == UNIT:
@@ -120,13 +134,14 @@ def figures(value: float, count: int = 3) -> str:
     return f"{float(text):.0f}" if "e+" in text else f"{float(text):g}"
 
 
-def _missing(row: Row, mode: str) -> str:
+def missing(row: Row, mode: str) -> str:
+    """Return what a table says in place of a number."""
     note = row.notes.get(mode, "")
     return "fails" if note.startswith("fails") else note
 
 
-def _failures(rows: Iterable[Row]) -> list[str]:
-    """Say once per subject and message what failed."""
+def failures(rows: Iterable[Row]) -> list[str]:
+    """Return once per subject and message what failed."""
     said = {
         f"{row.subject}, {mode}: {note}"
         for row in rows
@@ -136,6 +151,7 @@ def _failures(rows: Iterable[Row]) -> list[str]:
     return [f"- {line}" for line in sorted(said)]
 
 
-def _legend(subject: Subject) -> str:
+def legend(subject: Subject) -> str:
+    """Return a line that says what a subject is."""
     limits = f" ({subject.limits})" if subject.limits else ""
     return f"- *{subject.name}*: {subject.about}{limits}"
