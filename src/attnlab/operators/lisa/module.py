@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.checks import check_one_of
 from attnlab.operators.init import lecun_linear
-from attnlab.operators.lisa import dense, kernels, spectral, weights
+from attnlab.operators.lisa import kernels, spectral, weights
 from attnlab.operators.lisa import tables as rpe
+from attnlab.operators.lisa.forms import Features, mix_dense, mix_spectral
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
 
 APPROXIMATIONS = ("none", "fft", "circular", "truncated", "split")
@@ -154,14 +155,13 @@ class LiSA(TokenMixer):
             )
 
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
-        """Mix the tokens by dense Toeplitz matrices (``none``) or by FFTs (all others)."""
+        """Mix the tokens by the form that `approximation` names."""
         grid = tuple(x.shape[1:-1])
         q, k, v, prior = self._project(x)
         phi_q, phi_k = kernels.features(q, k, self.temperature, self.kernel)
         if not self.num_rpes:
             return self._merge(self._content(phi_q, phi_k, v), grid)
-        mix = self._mix_dense if self.approximation == "none" else self._mix_spectral
-        y = mix(phi_q, phi_k, v, prior, grid)
+        y = self._mix(Features(phi_q, phi_k, v, prior), grid)
         return self._merge(y + self._content(phi_q, phi_k, v) if self.content else y, grid)
 
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
@@ -236,37 +236,18 @@ class LiSA(TokenMixer):
             tables["encoding"] = rpe.resize(self.encoding, self.grid, grid, periodic=self.periodic)
         return tables
 
-    def _mix_dense(
-        self, phi_q: Tensor, phi_k: Tensor, v: Tensor, prior: Tensor, grid: Grid
-    ) -> Tensor:
-        tables = {
-            n: rpe.toeplitz(table, grid, self.stride) for n, table in self._tables(grid).items()
-        }
-        mix = dense.mask if self.variant == "mask" else dense.pattern
-        return mix(phi_q, phi_k, v, prior, **tables, activation=self.activation)
-
-    def _mix_spectral(
-        self, phi_q: Tensor, phi_k: Tensor, v: Tensor, prior: Tensor, grid: Grid
-    ) -> Tensor:
+    def _mix(self, features: Features, grid: Grid) -> Tensor:
+        """Return the structure term by dense Toeplitz matrices (``none``) or by FFTs."""
+        tables = self._tables(grid)
+        if self.approximation == "none":
+            return mix_dense(features, tables, self.activation, grid=grid, stride=self.stride)
+        periodic, kept = self.periodic, self.kept_frequencies
+        lattice = spectral.lattice(grid, self.stride, periodic=periodic, kept=kept)
         spectra = {
-            name: spectral.table_spectra(
-                table, grid, periodic=self.periodic, kept=self.kept_frequencies
-            )
-            for name, table in self._tables(grid).items()
+            name: spectral.table_spectra(table, lattice, periodic=periodic, kept=kept)
+            for name, table in tables.items()
         }
-        mix = spectral.mask if self.variant == "mask" else spectral.pattern
-        return mix(
-            phi_q,
-            phi_k,
-            v,
-            prior,
-            **spectra,
-            activation=self.activation,
-            grid=grid,
-            stride=self.stride,
-            periodic=self.periodic,
-            split=self.split,
-        )
+        return mix_spectral(features, spectra, self.activation, lattice=lattice, split=self.split)
 
     def _merge(self, y: Tensor, grid: Grid) -> Tensor:
         """Concatenate the heads, put the tokens back on their grid and apply W_O."""

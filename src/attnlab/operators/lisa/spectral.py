@@ -1,7 +1,7 @@
 """The operator by fast Fourier transforms, O(R N log N), over any number of grid axes.
 
-`fft` pads to 2H x 2W and equals the dense form; `circular`, `truncated` and `split` run through
-the same code with other spectra or other value slices.
+`fft` pads to at least 2H - 1 x 2W - 1 and equals the dense form; `circular`, `truncated` and
+`split` run through the same code with other spectra or other groups of values.
 """
 
 import math
@@ -9,98 +9,142 @@ from collections.abc import Iterator
 from functools import reduce
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.operators.base import Grid
-from attnlab.operators.lisa.kernels import ACTIVATIONS, pattern_scores
-from attnlab.operators.lisa.tables import low_pass, place
+from attnlab.operators.lisa.kernels import ACTIVATIONS
+from attnlab.operators.lisa.op import lisa_compose, lisa_encode, lisa_spectra
+from attnlab.operators.lisa.trilinear import Lattice
 
-Spectra = Complex[Tensor, "rows rpes *frequencies"]
-Encoding = Complex[Tensor, "groups rpes *frequencies"]
-Composing = Complex[Tensor, "heads rpes *frequencies"]
+Spectra = Float[Tensor, "groups rpes *buffer 2"]
+Encoding = Float[Tensor, "groups rpes *buffer 2"]
+Composing = Float[Tensor, "heads rpes *buffer 2"]
 QueryFeatures = Float[Tensor, "batch heads queries features"]
-KeyFeatures = Float[Tensor, "batch groups keys features"]
+KeyFeatures = Float[Tensor, "#batch groups keys features"]
 Values = Float[Tensor, "batch heads keys value_dim"]
 Prior = Float[Tensor, "batch heads queries rpes"]
 Output = Float[Tensor, "batch heads queries value_dim"]
 
+KEPT_BYTES = 2**29
+"""Most memory that the R convolutions of the values may keep for the backward.
 
-def _wide(x: Tensor) -> Tensor:
-    """No FFT exists in bfloat16, and in float16 only for powers of two on CUDA."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+Above it the backward computes them again, which takes a third more transforms and 1/R of the
+memory.
+"""
 
 
-def _buffer_size(grid: Grid, periodic: bool) -> Grid:
-    return grid if periodic else tuple(2 * length for length in grid)
+def fast_length(points: int) -> int:
+    """Return the least length >= `points` that transforms fast, as measured with MKL.
+
+    No prime factor above 7; a multiple of 2, from 16 points on of 4.
+    """
+    step = 2 if points < 16 else 4
+    length = -(-points // step) * step
+    while not _is_smooth(length):
+        length += step
+    return length
+
+
+def _is_smooth(number: int) -> bool:
+    for prime in (2, 3, 5, 7):
+        while number % prime == 0:
+            number //= prime
+    return number == 1
+
+
+def lattice(grid: Grid, stride: int = 1, *, periodic: bool = False, kept: float = 1.0) -> Lattice:
+    """Return where the tokens lie in the buffers of the transforms.
+
+    Args:
+        grid: Size of the token grid.
+        stride: Step between the output tokens.
+        periodic: Wrap round the grid in place of padding it with zeros.
+        kept: Fraction of the frequencies of a 2H x 2W buffer that are kept; below 1, another
+            buffer would keep others.
+    """
+    if periodic:
+        return Lattice(grid, grid, stride)
+    doubled = tuple(2 * size for size in grid)
+    padded = doubled if kept < 1 else tuple(fast_length(2 * size - 1) for size in grid)
+    return Lattice(grid, padded, stride)
 
 
 def table_spectra(
-    tables: Float[Tensor, "rows rpes *offsets"],
-    grid: Grid,
+    tables: Float[Tensor, "groups rpes *offsets"],
+    lattice: Lattice,
     *,
     periodic: bool = False,
     kept: float = 1.0,
 ) -> Spectra:
-    """Return the real-input spectra of full tables in 2H x 2W, or of periodic ones in H x W.
+    """Return the transforms of tables, real and imaginary parts in the last axis.
 
     Args:
-        tables: Full or, with `periodic`, periodic tables for `grid`.
-        grid: Size of the token grid.
+        tables: Full or, with `periodic`, periodic tables for the grid.
+        lattice: Buffers of the transforms.
         periodic: The tables wrap round the grid.
         kept: Fraction of the frequencies kept on each axis, the lowest; the others become zero.
     """
-    buffers = _wide(tables if periodic else place(tables, grid))
-    spectra: Tensor = torch.fft.rfftn(buffers, dim=tuple(range(2, buffers.ndim)))
-    if kept < 1:
-        spectra = spectra * low_pass(tuple(buffers.shape[2:]), kept, spectra.device)
+    spectra: Tensor = lisa_spectra(tables, list(lattice.buffer), periodic, kept)
     return spectra
 
 
-def convolve(
-    maps: Float[Tensor, "batch rows #rpes channels keys"],
-    spectra: Spectra,
-    grid: Grid,
-    stride: int = 1,
-    *,
-    periodic: bool = False,
-) -> Iterator[Float[Tensor, "batch rows channels queries"]]:
-    """Yield (P_r * x)[n] = sum_m P_r[p(n) - p(m)] x[m] for r = 0..R-1.
-
-    One table at a time: the padded product and its transform need 1/R of the memory. On a CPU it
-    is also faster once they outgrow 32 MB, three times at R = 8 on 64 samples of 8 x 8 x 64.
-
-    Args:
-        maps: x, with one map for all the R tables of a row or one for each.
-        spectra: Result of `table_spectra` with the same `periodic`.
-        grid: Size of the token grid, prod(grid) = keys.
-        stride: Step between the tokens n.
-        periodic: Wrap round the grid in place of padding it with zeros.
-    """
-    axes = tuple(range(-len(grid), 0))
-    size = _buffer_size(grid, periodic)
-    kept = [slice(0, length, stride) for length in grid]
-    x = torch.fft.rfftn(torch.unflatten(_wide(maps), -1, grid), s=size, dim=axes)
-    for r, spectrum in enumerate(spectra.unsqueeze(2).unbind(1)):
-        product = spectrum * x[:, :, r if x.shape[2] > 1 else 0]
-        y: Tensor = torch.fft.irfftn(product, s=size, dim=axes)
-        yield y[:, :, :, *kept].flatten(3).to(maps.dtype)
+def _geometry(lattice: Lattice) -> tuple[list[int], list[int], int]:
+    return list(lattice.grid), list(lattice.buffer), lattice.stride
 
 
-def _compose(
-    scores: Prior,
-    v: Values,
+def _keep(lattice: Lattice, values: Tensor, spectra: Tensor, *inputs: Tensor) -> bool:
+    """Tell whether the convolutions are wanted in a backward and find room until then."""
+    needed = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (values, spectra, *inputs)
+    )
+    batch, groups, _, channels = values.shape
+    numbers = spectra.shape[1] * batch * groups * channels * math.prod(lattice.out)
+    return needed and numbers * spectra.itemsize <= KEPT_BYTES
+
+
+def compose(
+    scores: Float[Tensor, "batch heads queries rpes"],
+    values: Values,
     composing: Composing,
-    grid: Grid,
-    stride: int,
-    periodic: bool,
-    split: bool,
-) -> Float[Tensor, "batch heads queries value_dim"]:
-    """Weight the convolved values by the scores and sum them, or join their slices."""
-    values = torch.unflatten(v.mT, 2, (composing.shape[1] if split else 1, -1))
-    maps = convolve(values, composing, grid, stride, periodic=periodic)
-    weighted = (score.unsqueeze(2) * y for score, y in zip(scores.unbind(-1), maps, strict=True))
-    return (torch.cat(list(weighted), 2) if split else reduce(torch.add, weighted)).mT
+    lattice: Lattice,
+) -> Output:
+    """Return sum_r s_nr (P_r * v)[n]."""
+    keep = _keep(lattice, values, composing, scores)
+    y, _ = lisa_compose(scores.unsqueeze(2), values, composing, *_geometry(lattice), keep)
+    result: Tensor = y.flatten(2, 3).transpose(1, 2)
+    return result
+
+
+def encode(
+    phi_q: QueryFeatures, phi_k: KeyFeatures, encoding: Encoding, lattice: Lattice
+) -> Float[Tensor, "batch heads queries rpes"]:
+    """Return sum_m a_nm E_r[p(n) - p(m)] = phi_q[n] . (E_r * phi_k)[n]."""
+    grouped = torch.unflatten(phi_q, 1, (phi_k.shape[1], -1))
+    keep = _keep(lattice, phi_k, encoding, phi_q)
+    scores, _ = lisa_encode(grouped, phi_k, encoding, *_geometry(lattice), keep)
+    result: Tensor = scores.movedim(0, -1).flatten(1, 2)
+    return result
+
+
+def _split(scores: Tensor, values: Tensor, composing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a head of one RPE and its slice of the channels of every RPE of a head."""
+    rpes = composing.shape[1]
+    slices = torch.unflatten(values, -1, (rpes, -1)).movedim(-2, 2).flatten(1, 2)
+    return (
+        scores.movedim(-1, 2).flatten(1, 2).unsqueeze(-1),
+        slices,
+        composing.flatten(0, 1).unsqueeze(1),
+    )
+
+
+def _composed(
+    scores: Tensor, values: Tensor, composing: Tensor, lattice: Lattice, split: bool
+) -> Tensor:
+    if not split:
+        return compose(scores, values, composing, lattice)
+    y = compose(*_split(scores, values, composing), lattice)
+    return torch.unflatten(y, 1, (composing.shape[0], -1)).movedim(2, -2).flatten(-2)
 
 
 def pattern(
@@ -112,12 +156,10 @@ def pattern(
     composing: Composing,
     activation: str = "identity",
     *,
-    grid: Grid,
-    stride: int = 1,
-    periodic: bool = False,
+    lattice: Lattice,
     split: bool = False,
 ) -> Output:
-    """Return sum_m (sum_r s_nr P_r[p(n) - p(m)]) v_m, with s as in `pattern_scores`.
+    """Return sum_m (sum_r s_nr P_r[p(n) - p(m)]) v_m with s_nr = f(sum_m a_nm E_r + prior_nr).
 
     Args:
         phi_q: Query features, at the output tokens.
@@ -127,14 +169,11 @@ def pattern(
         encoding: Spectra of E, see `table_spectra`.
         composing: Spectra of P.
         activation: Key of `ACTIVATIONS`.
-        grid: Size of the token grid.
-        stride: Step between output tokens.
-        periodic: The tables wrap round the grid.
+        lattice: Grid, buffers and stride.
         split: Pattern r acts on its own slice of the value channels only.
     """
-    encoded_keys = convolve(phi_k.mT.unsqueeze(2), encoding, grid, stride, periodic=periodic)
-    scores = pattern_scores(phi_q, torch.stack(list(encoded_keys), 2), prior, activation)
-    return _compose(scores, v, composing, grid, stride, periodic, split)
+    scores = ACTIVATIONS[activation](encode(phi_q, phi_k, encoding, lattice) + prior)
+    return _composed(scores, v, composing, lattice, split)
 
 
 def mask(
@@ -145,9 +184,7 @@ def mask(
     composing: Composing,
     activation: str = "identity",
     *,
-    grid: Grid,
-    stride: int = 1,
-    periodic: bool = False,
+    lattice: Lattice,
     split: bool = False,
 ) -> Output:
     """Return sum_m a_nm (sum_r f(prior_nr) P_r[p(n) - p(m)]) v_m; arguments as in `pattern`.
@@ -157,20 +194,21 @@ def mask(
     """
     scores = ACTIVATIONS[activation](prior)
     phi_k = phi_k.repeat_interleave(v.shape[1] // phi_k.shape[1], dim=1)
-    terms = (
-        query.unsqueeze(-1)
-        * _compose(scores, key.unsqueeze(-1) * v, composing, grid, stride, periodic, split)
-        for query, key in zip(phi_q.unbind(-1), phi_k.unbind(-1), strict=True)
-    )
-    output: Tensor = reduce(torch.add, terms)
-    return output
+
+    def terms() -> Iterator[Tensor]:
+        for query, key in zip(phi_q.unbind(-1), phi_k.unbind(-1), strict=True):
+            weighted = key.unsqueeze(-1) * v
+            yield query.unsqueeze(-1) * _composed(scores, weighted, composing, lattice, split)
+
+    return reduce(torch.add, terms())
 
 
 def flops(grid: Grid, inputs: int, outputs: int, *, periodic: bool = False) -> int:
     """Return the FLOPs of the real transforms and products of spectra behind some convolutions.
 
-    With M points per transform (4N in two dimensions, N if `periodic`), ``2.5 M log2 M`` for each
-    of the `inputs` + `outputs` transforms and ``3 M`` for each product of spectra.
+    With M points per transform (4N in two dimensions, N if `periodic`; fast lengths may need a few
+    more), ``2.5 M log2 M`` for each of the `inputs` + `outputs` transforms and ``3 M`` for each
+    product of spectra.
 
     Args:
         grid: Size of the token grid.
@@ -178,5 +216,5 @@ def flops(grid: Grid, inputs: int, outputs: int, *, periodic: bool = False) -> i
         outputs: Maps transformed back, one product of spectra each.
         periodic: The tables wrap round the grid.
     """
-    points = math.prod(_buffer_size(grid, periodic))
+    points = math.prod(grid) * (1 if periodic else 2 ** len(grid))
     return round(2.5 * points * math.log2(points) * (inputs + outputs) + 3 * points * outputs)

@@ -57,21 +57,30 @@ def toeplitz(
 
 
 def place(
-    tables: Float[Tensor, "rows rpes *offsets"], grid: Grid
+    tables: Float[Tensor, "rows rpes *offsets"], buffer: Grid
 ) -> Float[Tensor, "rows rpes *buffer"]:
-    """Put full tables into 2H x 2W buffers at (d mod 2H, d mod 2W); row H, column W stay zero."""
-    centred = F.pad(tables, (1, 0) * len(grid))
-    buffers: Tensor = torch.fft.ifftshift(centred, dim=tuple(range(-len(grid), 0)))
-    return buffers
+    """Put full tables into larger buffers at (d mod size) on every axis; the rest is zero."""
+    reach = [size // 2 for size in tables.shape[2:]]
+    room = [(0, n - size) for n, size in zip(buffer, tables.shape[2:], strict=True)]
+    padded = F.pad(tables, [end for ends in reversed(room) for end in ends])
+    return padded.roll([-centre for centre in reach], tuple(range(2, tables.ndim)))
+
+
+def crop(
+    buffers: Float[Tensor, "rows rpes *buffer"], offsets: Grid
+) -> Float[Tensor, "rows rpes *offsets"]:
+    """Take full tables with that many `offsets` out of buffers: what `place` put there."""
+    axes = tuple(range(2, buffers.ndim))
+    centred = buffers.roll([size // 2 for size in offsets], axes)
+    return centred[:, :, *(slice(size) for size in offsets)]
 
 
 def low_pass(buffer: Grid, kept: float, device: torch.device) -> Float[Tensor, "*frequencies"]:
     """Return 1 for the lowest fraction `kept` of the frequencies on every axis, 0 for the others.
 
-    The layout is that of ``rfftn`` over a buffer of that size.
+    The layout is that of ``fftn`` over a buffer of that size.
     """
-    steps = [torch.fft.fftfreq(size, 1 / size, device=device) for size in buffer[:-1]]
-    steps.append(torch.fft.rfftfreq(buffer[-1], 1 / buffer[-1], device=device))
+    steps = [torch.fft.fftfreq(size, 1 / size, device=device) for size in buffer]
     keep = [
         (step.round().abs() <= math.ceil(kept * (size // 2))).float()
         for step, size in zip(steps, buffer, strict=True)

@@ -1,0 +1,67 @@
+"""The forms that compute LiSA's structure term: from features and tables to mixed values."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attnlab.operators.base import Grid
+from attnlab.operators.lisa import dense, spectral
+from attnlab.operators.lisa import tables as rpe
+from attnlab.operators.lisa.trilinear import Lattice
+
+Mixed = Float[Tensor, "batch heads queries value_dim"]
+
+
+class Features(NamedTuple):
+    """What the tokens contribute.
+
+    Attributes:
+        phi_q: Query features, ``[B, h, n, c]``.
+        phi_k: Key features, ``[B, g, m, c]``.
+        v: Values, ``[B, h, m, d]``.
+        prior: q_n . w_r, or the scores of the variant ``mask``, ``[B, h, n, R]``.
+    """
+
+    phi_q: Tensor
+    phi_k: Tensor
+    v: Tensor
+    prior: Tensor
+
+
+def mix_dense(
+    features: Features, tables: dict[str, Tensor], activation: str, *, grid: Grid, stride: int
+) -> Mixed:
+    """Mix by Toeplitz matrices, O(N^2).
+
+    Args:
+        features: Of the tokens.
+        tables: ``composing`` and, in the variant ``pattern``, ``encoding``, full.
+        activation: Key of `kernels.ACTIVATIONS`.
+        grid: Size of the token grid.
+        stride: Step between output tokens.
+    """
+    spread = {name: rpe.toeplitz(table, grid, stride) for name, table in tables.items()}
+    mix = dense.pattern if "encoding" in tables else dense.mask
+    return mix(*features, **spread, activation=activation)
+
+
+def mix_spectral(
+    features: Features,
+    spectra: dict[str, Tensor],
+    activation: str,
+    *,
+    lattice: Lattice,
+    split: bool,
+) -> Mixed:
+    """Mix by Fourier transforms, O(R N log N).
+
+    Args:
+        features: Of the tokens.
+        spectra: Of the tables, see `spectral.table_spectra`.
+        activation: Key of `kernels.ACTIVATIONS`.
+        lattice: Grid, buffers and stride.
+        split: Pattern r acts on its own slice of the value channels only.
+    """
+    mix = spectral.pattern if "encoding" in spectra else spectral.mask
+    return mix(*features, **spectra, activation=activation, lattice=lattice, split=split)

@@ -1,0 +1,223 @@
+"""The sums behind LiSA's fast form, and all their derivatives, by packed complex transforms.
+
+Both halves of the operator are derivatives of one form, linear in each of its four arguments::
+
+    T(s, y, v, P) = sum_{n,r,c} s[n, r] y[n, c] (P_r * v_c)[n]
+
+`compose` is dT/dy (values weighted by scores) and `encode` is dT/ds (queries against encoded
+keys); whatever either passes back is another derivative of T. As P is real, a pair of channels
+v_c + i v_c' is one complex map: its transform times that of P is the transform of both
+convolutions, so real maps cost half a complex transform each, without unpacking.
+
+Maps are handled in tiles whose spectra stay in the cache, one table at a time.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from attnlab.operators.base import Grid
+
+Scores = Float[Tensor, "batch groups shared queries rpes"]
+Tokens = Float[Tensor, "batch groups shared queries channels"]
+Values = Float[Tensor, "batch groups keys channels"]
+Spectra = Complex[Tensor, "groups rpes *buffer"]
+Kept = Complex[Tensor, "_rpes _batch _groups _pairs *_out"]
+
+TILE_BYTES = {"cpu": 2**22}
+"""Spectra in one tile: what fits a core's share of the cache, by measurement; elsewhere 256 MiB."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where tokens lie and how far they are padded.
+
+    Attributes:
+        grid: Tokens of the values.
+        buffer: Points of a transform; at least 2 n - 1 on an axis, or n where tables wrap round.
+        stride: Step between the tokens of scores and results.
+    """
+
+    grid: Grid
+    buffer: Grid
+    stride: int = 1
+
+    @property
+    def out(self) -> Grid:
+        """Tokens of scores and results."""
+        return tuple(math.ceil(size / self.stride) for size in self.grid)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the grid, counted from the last."""
+        return tuple(range(-len(self.grid), 0))
+
+    def inside(self, buffers: Tensor, stride: int = 1) -> Tensor:
+        """Return the view of a buffer on the tokens."""
+        outer = [slice(None)] * (buffers.ndim - len(self.grid))
+        return buffers[*outer, *(slice(0, size, stride) for size in self.grid)]
+
+    def pairs(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """View ``[..., tokens, channels]`` as complex maps ``[..., pairs, *grid]``, copy if needed.
+
+        An odd number of channels is filled up with zeros.
+        """
+        if tokens.shape[-1] % 2:
+            tokens = torch.nn.functional.pad(tokens, (0, 1))
+        if tokens.stride(-1) != 1 or any(step % 2 for step in tokens.stride()[:-1]):
+            tokens = tokens.contiguous()
+        paired = torch.view_as_complex(torch.unflatten(tokens, -1, (-1, 2)))
+        return torch.unflatten(paired, -2, grid).movedim(-1, -1 - len(grid))
+
+    def tiles(self, values: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+        """Cut complex maps ``[batch, groups, pairs, ...]`` into pieces of `TILE_BYTES`."""
+        budget = TILE_BYTES.get(values.device.type, 2**28)
+        maps = budget // (math.prod(self.buffer) * values.dtype.itemsize)
+        ranges: list[list[slice]] = []
+        for size in reversed(values.shape[:3]):
+            length = max(1, min(size, maps))
+            maps //= length
+            ranges.insert(0, [slice(i, min(size, i + length)) for i in range(0, size, length)])
+        yield from itertools.product(*ranges)
+
+
+def _weights(scores: Scores, out: Grid) -> Complex[Tensor, "rpes batch groups shared 1 *out"]:
+    """Lay scores out as complex maps without imaginary part: products of equal types are faster."""
+    laid = torch.unflatten(scores.movedim(-1, 0), -1, out).unsqueeze(4)
+    weights = torch.zeros(laid.shape, dtype=scores.dtype.to_complex(), device=scores.device)
+    weights.real.copy_(laid)
+    return weights
+
+
+def _convolved(values: Tensor, spectra: Tensor, lattice: Lattice) -> Iterator[Tensor]:
+    """Yield (P_r * v) at the output tokens for r = 0..R-1, as complex maps."""
+    spectrum = torch.fft.fftn(values, s=lattice.buffer, dim=lattice.axes)
+    product = torch.empty_like(spectrum)
+    for table in spectra.unsqueeze(2).unbind(1):
+        torch.mul(spectrum, table, out=product)
+        maps = torch.fft.ifftn(product, dim=lattice.axes)
+        yield lattice.inside(maps, lattice.stride).contiguous()
+
+
+def _dot(x: Tensor, y: Tensor, axes: int) -> Tensor:
+    """Sum the real products of complex maps over their pairs of channels."""
+    products = torch.view_as_real(x).flatten(-1 - axes) * torch.view_as_real(y).flatten(-1 - axes)
+    return torch.unflatten(products.sum(-2), -1, (-1, 2)).sum(-1)
+
+
+def _room(values: Tensor, spectra: Tensor, lattice: Lattice, keep: bool) -> Kept:
+    """Return room for all (P_r * v), or none."""
+    shape = (spectra.shape[1], *values.shape[:3], *lattice.out)
+    return values.new_empty(shape if keep else [0] * len(shape))
+
+
+def compose(
+    scores: Scores, values: Values, spectra: Spectra, lattice: Lattice, keep: bool
+) -> tuple[Float[Tensor, "batch queries groups shared channels"], Kept]:
+    """Return y[n] = sum_r s[n, r] (P_r * v)[n], and all P_r * v if they are to be kept."""
+    batch, groups, shared, queries, _ = scores.shape
+    v, weights = lattice.pairs(values, lattice.grid), _weights(scores, lattice.out)
+    kept = _room(v, spectra, lattice, keep)
+    result = values.new_empty(batch, queries, groups, shared, 2 * v.shape[2])
+    target = lattice.pairs(result.movedim(1, 3), lattice.out)
+    for b, g, c in lattice.tiles(v):
+        total: Tensor | None = None
+        for r, maps in enumerate(_convolved(v[b, g, c], spectra[g], lattice)):
+            if keep:
+                kept[r, b, g, c] = maps
+            weight, term = weights[r, b, g], maps.unsqueeze(2)
+            total = weight * term if total is None else total.addcmul_(weight, term)
+        assert total is not None
+        target[b, g, :, c] = total
+    return result[..., : values.shape[-1]].contiguous(), kept
+
+
+def encode(
+    queries: Tokens, values: Values, spectra: Spectra, lattice: Lattice, keep: bool
+) -> tuple[Float[Tensor, "rpes batch groups shared queries"], Kept]:
+    """Return s[n, r] = sum_c y[n, c] (P_r * v_c)[n], and all P_r * v if they are to be kept."""
+    v, y = lattice.pairs(values, lattice.grid), lattice.pairs(queries, lattice.out)
+    kept = _room(v, spectra, lattice, keep)
+    scores = queries.new_zeros(spectra.shape[1], *queries.shape[:-1])
+    for b, g, c in lattice.tiles(v):
+        facing = y[b, g, :, c].contiguous()
+        for r, maps in enumerate(_convolved(v[b, g, c], spectra[g], lattice)):
+            if keep:
+                kept[r, b, g, c] = maps
+            scores[r, b, g] += _dot(facing, maps.unsqueeze(2), len(lattice.grid))
+    return scores, kept
+
+
+@dataclass
+class Derivatives:
+    """Derivatives of T that a backward needs; `scores` or `tokens`, as asked for."""
+
+    values: Tensor
+    spectra: Tensor
+    scores: Tensor | None = None
+    tokens: Tensor | None = None
+
+
+def derivatives(
+    scores: Scores,
+    tokens: Tokens,
+    values: Values,
+    spectra: Spectra,
+    kept: Kept,
+    lattice: Lattice,
+    *,
+    of_scores: bool,
+) -> Derivatives:
+    """Return dT/dv, dT/dP^ and dT/ds (`of_scores`) or dT/dy; layouts as in the forward."""
+    batch, groups, shared, queries, rpes = scores.shape
+    v, y = lattice.pairs(values, lattice.grid), lattice.pairs(tokens, lattice.out)
+    weights, conjugate = _weights(scores, lattice.out), spectra.conj().resolve_conj()
+    by_values = values.new_empty(batch, values.shape[2], groups, 2 * v.shape[2])
+    of_v = lattice.pairs(by_values.transpose(1, 2), lattice.grid)
+    by_spectra = torch.zeros_like(spectra)
+    by_scores = values.new_zeros(rpes, batch, groups, shared, queries)
+    by_tokens = values.new_empty(batch, queries, groups, shared, 2 * v.shape[2])
+    of_y = lattice.pairs(by_tokens.movedim(1, 3), lattice.out)
+    points = math.prod(lattice.buffer)
+    for b, g, c in lattice.tiles(v):
+        facing = y[b, g, :, c].contiguous()
+        buffers = v.new_zeros(*v[b, g, c].shape[:3], *lattice.buffer)
+        inside = lattice.inside(buffers, lattice.stride)
+        # The conjugate of a transform is the inverse transform of the conjugate.
+        lattice.inside(buffers).copy_(v[b, g, c].conj())
+        v_hat = torch.fft.ifftn(buffers, dim=lattice.axes, norm="forward")
+        buffers.zero_()
+        total_v: Tensor | None = None
+        total_y: Tensor | None = None
+        found = kept[:, b, g, c] if kept.numel() else _convolved(v[b, g, c], spectra[g], lattice)
+        for r, maps in enumerate(found):
+            weight = weights[r, b, g]
+            if shared == 1:
+                torch.mul(weight[:, :, 0], facing[:, :, 0], out=inside)
+            else:
+                inside.copy_((weight * facing).sum(2))
+            spectrum = torch.fft.fftn(buffers, dim=lattice.axes)
+            table = conjugate[g, r].unsqueeze(1)
+            total_v = spectrum * table if total_v is None else total_v.addcmul_(spectrum, table)
+            by_spectra[g, r] += spectrum.mul_(v_hat).sum((0, 2))
+            term = maps.unsqueeze(2)
+            if of_scores:
+                by_scores[r, b, g] += _dot(facing, term, len(lattice.grid))
+            else:
+                total_y = weight * term if total_y is None else total_y.addcmul_(weight, term)
+        assert total_v is not None
+        of_v[b, g, c] = lattice.inside(torch.fft.ifftn(total_v, dim=lattice.axes))
+        if total_y is not None:
+            of_y[b, g, :, c] = total_y
+    channels = values.shape[-1]
+    return Derivatives(
+        values=by_values[..., :channels].contiguous(),
+        spectra=by_spectra / points,
+        scores=by_scores if of_scores else None,
+        tokens=None if of_scores else by_tokens[..., :channels].contiguous(),
+    )
