@@ -14,8 +14,9 @@ COMMANDS = {
 
 EPILOG = (
     "Other commands, each with a --help of its own: analyze (how redundant a trained network is), "
-    "demo-data (small data sets on disk), validate-data (read a data set once and list what is wrong), prepare (a copy that is cheaper "
-    "to read), import-qna (official QnA weights as a checkpoint)."
+    "demo-data (small data sets on disk), validate-data (read a data set once and list what is "
+    "wrong), prepare (a copy that is cheaper to read), import-qna (official QnA weights "
+    "as a checkpoint)."
 )
 
 

@@ -68,12 +68,32 @@ ERRORS: list[tuple[Callable[[Any], None], str]] = [
     (
         study("seed", value=[1]),
         "study value: unknown key 'seed' (did you mean 'seeds'?); allowed: question, base, axes, "
-        "baseline, seeds, metric, overrides, direction",
+        "baseline, seeds, metric, overrides, direction, extra_metrics",
     ),
     (study("metric", remove=True), "study value: key 'metric' is missing"),
     (
         study("metric", value="top1"),
         "study value: metric 'top1' is none; write it like 'test/top1'",
+    ),
+    (
+        study("extra_metrics", value="diag/cka"),
+        "study value: extra_metrics must be a list of metrics, not 'diag/cka'",
+    ),
+    (
+        study("extra_metrics", value=["cka"]),
+        "study value: metric 'cka' is none; write it like 'test/top1'",
+    ),
+    (
+        study("extra_metrics", value=[3]),
+        "study value: each of extra_metrics must be a text, not 3",
+    ),
+    (
+        study("extra_metrics", value=["diag/cka", "val/top1", "diag/cka"]),
+        "study value: extra_metrics: 'diag/cka' is shown twice",
+    ),
+    (
+        study("extra_metrics", value=["test/top1"]),
+        "study value: extra_metrics: 'test/top1' is shown twice",
     ),
     (
         study("direction", value="up"),
@@ -211,9 +231,23 @@ def test_values_and_defaults_are_what_was_written(tmp_path: Path) -> None:
         Axis("value", ((1e-3, {"model.value": 1e-3}), (2e-3, {"model.value": 2e-3})), True),
     )
     assert (read.seeds, read.direction, read.overrides) == ((0, 1), "maximize", {})
+    assert read.extra_metrics == ()
     laptop = ablations.profile("laptop")
     assert laptop.bases == {"fake": tmp_path / "base.yaml"}
     assert (laptop.threads_per_cell, laptop.gpus_per_cell) == (1, 0)
+
+
+def test_what_is_shown_does_not_change_what_is_run(tmp_path: Path) -> None:
+    plain = load(tmp_path, STANZAS)
+    stanzas = copy.deepcopy(STANZAS)
+    stanzas["studies"]["value"]["extra_metrics"] = ["diag/cka", "perf/images_per_s"]
+    richer = load(tmp_path, stanzas)
+    assert richer.study("value").extra_metrics == ("diag/cka", "perf/images_per_s")
+    keys = [
+        [cell.key for cell in cells.expand(each.study("value"), each.profile("laptop"))]
+        for each in (plain, richer)
+    ]
+    assert keys[0] == keys[1]
 
 
 def test_labels_stand_for_one_value_or_for_several(tmp_path: Path) -> None:

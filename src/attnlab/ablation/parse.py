@@ -90,14 +90,12 @@ def _profile(name: str, node: object, folder: Path) -> Profile:
 def _study(name: str, node: object) -> Study:
     where = f"study {name}"
     required = ("question", "base", "axes", "baseline", "seeds", "metric")
-    node = _section(where, node, required, ("overrides", "direction"))
+    node = _section(where, node, required, ("overrides", "direction", "extra_metrics"))
     axes = tuple(
         _axis(f"{where}, axis {key}", key, axis)
         for key, axis in _named(f"{where}: axes", node["axes"]).items()
     )
-    metric = _text(f"{where}: metric", node["metric"])
-    if not re.fullmatch(r"(train|val|test|perf|model|diag)/[\w/]+", metric):
-        raise UserError(f"{where}: metric {metric!r} is none; write it like 'test/top1'")
+    metric = _metric(where, _text(f"{where}: metric", node["metric"]))
     direction = node.get("direction", "maximize")
     if direction not in ("maximize", "minimize"):
         raise UserError(f"{where}: {unknown('direction', direction, ('maximize', 'minimize'))}")
@@ -111,7 +109,24 @@ def _study(name: str, node: object) -> Study:
         metric=metric,
         direction=direction,
         overrides=overrides(f"{where}: overrides", node.get("overrides", {})),
+        extra_metrics=_extra_metrics(where, node.get("extra_metrics", []), metric),
     )
+
+
+def _metric(where: str, tag: str) -> str:
+    if not re.fullmatch(r"(train|val|test|perf|model|diag)/[\w/]+", tag):
+        raise UserError(f"{where}: metric {tag!r} is none; write it like 'test/top1'")
+    return tag
+
+
+def _extra_metrics(where: str, node: object, metric: str) -> tuple[str, ...]:
+    if not isinstance(node, list):
+        raise UserError(f"{where}: extra_metrics must be a list of metrics, not {show(node)}")
+    extra = [_metric(where, _text(f"{where}: each of extra_metrics", tag)) for tag in node]
+    for index, tag in enumerate(extra):
+        if tag in (metric, *extra[:index]):
+            raise UserError(f"{where}: extra_metrics: {tag!r} is shown twice")
+    return tuple(extra)
 
 
 def _axis(where: str, name: str, node: object) -> Axis:

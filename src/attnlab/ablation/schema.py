@@ -20,6 +20,7 @@ studies:
     seeds: [0, 1, 2]
     metric: test/top1
     direction: maximize
+    extra_metrics: [diag/cka]                     # further metrics to show, in this order
 ```
 
 The values of an axis are a list of plain values, which are their own labels, or a mapping from
@@ -76,6 +77,7 @@ class Study:
     metric: str
     direction: Direction
     overrides: Overrides
+    extra_metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The pictures of an analysis, in the style of the reports."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,24 +40,27 @@ def layers_figure(found: Analysis, title: str) -> Figure:
 
 def measures_figure(found: Analysis, title: str) -> Figure:
     """Draw the measures of every mixer's kernel as bars."""
-    panels: list[tuple[str, Any]] = [
+    mixers = found.kernels
+    panels: list[tuple[str, Callable[[KernelMeasures], float]]] = [
         ("similarity\nof heads", lambda one: one.across_heads),
         ("similarity\nof queries", lambda one: mean(one.across_queries)),
-        ("the same, from\ntheir own places", lambda one: mean(one.relative)),
-        ("entropy / log(keys)", lambda one: one.spread),
-        ("effective rank", lambda one: mean(one.rank)),
+        ("of queries from\ntheir own places", lambda one: mean(one.relative)),
+        ("entropy\nover log(keys)", lambda one: one.spread),
+        ("effective\nrank", lambda one: mean(one.rank)),
     ]
     with matplotlib.rc_context(style.SETTINGS):
-        caption = "bars: mean over heads, queries and samples · dashes: highest possible rank"
-        fig = style.figure(1.6 + 0.32 * len(found.kernels), title, caption)
+        caption = "means over heads, queries and samples · dashed: the highest rank possible"
+        fig = style.figure(1.9 + 0.3 * len(mixers), title, caption)
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, value), colour in zip(axes, panels, style.CATEGORIES, strict=False):
-            _bars(ax, found.kernels, [value(one) for one in found.kernels], colour)
+            is_rank = name.endswith("rank")
+            highest = max(one.highest_rank for one in mixers) if is_rank else 1
+            _bars(ax, [value(one) for one in mixers], highest, colour)
             ax.set_title(name, fontsize=10, color=style.INK)
-        for at, one in enumerate(found.kernels):
-            axes[-1].plot([one.highest_rank] * 2, [at - 0.42, at + 0.42], **style.REFERENCE)
-        axes[0].set_yticks(range(len(found.kernels)), [one.mixer for one in found.kernels])
-        axes[0].set_ylim(len(found.kernels) - 0.5, -0.5)
+        for at, one in enumerate(mixers):
+            axes[-1].plot([one.highest_rank] * 2, [at - 0.45, at + 0.45], **style.REFERENCE)
+        axes[0].set_yticks(range(len(mixers)), [one.mixer for one in mixers], fontsize=9)
+        axes[0].set_ylim(len(mixers) - 0.5, -0.5)
     return fig
 
 
@@ -80,12 +84,12 @@ def kernels_figure(
     with matplotlib.rc_context(style.SETTINGS):
         caption = (
             "red: positive weight, blue: negative, each map on the scale of its own largest "
-            "magnitude (written below it) · black square: the query token"
+            "magnitude, written below it · square: the query token · shade: the image"
         )
         fig = style.figure(0.6 + len(found) * (height + 0.32), title, _wrapped(caption))
         axes = fig.subplots(len(found), heads + 1, squeeze=False)
         for line, one in zip(axes, found, strict=True):
-            _image(line[0], image, faint=False)
+            _image(line[0], image)
             line[0].set_ylabel(one.mixer, fontsize=9)
             _mark(line[0], image, one, index)
             for head, ax in enumerate(line[1:]):
@@ -127,7 +131,8 @@ def _heat(ax: Axes, table: Tensor, names: Sequence[str], title: str, signed: boo
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03).outline.set_visible(False)
+    bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03, ticks=[-1, 0, 1])
+    bar.ax.tick_params(length=0, labelsize=8)
     if len(names) > NUMBERS:
         return
     for (row, column), value in np.ndenumerate(table.double().numpy()):
@@ -138,28 +143,34 @@ def _heat(ax: Axes, table: Tensor, names: Sequence[str], title: str, signed: boo
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
-def _bars(ax: Axes, mixers: Sequence[KernelMeasures], values: Sequence[float], colour: str) -> None:
+def _bars(ax: Axes, values: Sequence[float], highest: float, colour: str) -> None:
+    """Draw bars from 0, on a scale that reaches `highest`, or -1 where a value is negative."""
     heights = [0.0 if math.isnan(value) else value for value in values]
-    ax.barh(range(len(mixers)), heights, color=colour, height=0.62)
-    reach = max([abs(height) for height in heights], default=0.0) or 1.0
-    for at, value in enumerate(values):
-        text = f"{value:.2f}" if math.isfinite(value) else "not defined"
-        ax.text(max(value, 0) if text[0] != "n" else 0, at, f" {text}", va="center", fontsize=8)
-    ax.set_xlim(min(0.0, *heights, 0.0) * 1.1, 1.45 * reach)
-    ax.set_xticks([])
+    ax.barh(range(len(values)), heights, color=colour, height=0.62)
+    low = -highest if min(heights) < -0.02 * highest else 0
+    for at, (value, length) in enumerate(zip(values, heights, strict=True)):
+        text = "—" if math.isnan(value) else f"{value:.2f}" if highest == 1 else f"{value:.1f}"
+        ax.text(max(length, 0), at, f" {text}", va="center", fontsize=8)
+    ax.set_xlim(low, highest * (1.4 if low else 1.3))
+    ticks = [low, 0, highest] if low else [0, highest / 2, highest]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
     style.bare(ax, "x")
-    ax.spines["left"].set_visible(True)
 
 
-def _image(ax: Axes, image: Tensor, faint: bool) -> None:
-    shown = 0.6 + 0.4 * image if faint else image
-    rows, columns = image.shape
-    extent = (0, columns, rows, 0)
-    ax.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+def _image(ax: Axes, pixels: Tensor) -> None:
+    rows, columns = pixels.shape[:2]
+    shown = pixels if pixels.ndim == 3 else pixels.unsqueeze(-1).expand(-1, -1, 3)
+    ax.imshow(shown.numpy(), extent=(0, columns, rows, 0), interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _shade(image: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
+    """Return the image, or its negative where most of it is dark, as light greys."""
+    light = image if image.median() > 0.5 else 1 - image
+    return 0.55 + 0.45 * light
 
 
 def _mark(ax: Axes, image: Tensor, one: QueryKernels, index: int) -> None:
@@ -174,14 +185,14 @@ def _mark(ax: Axes, image: Tensor, one: QueryKernels, index: int) -> None:
 
 
 def _kernel(ax: Axes, image: Tensor, one: QueryKernels, index: int, head: int) -> None:
+    """Draw a kernel, white where there is no weight, with the image as its shade."""
     kappa = one.kappa[index, head]
     largest = float(kappa.abs().max())
-    scaled = (kappa / largest if largest else kappa).numpy()
-    colours = matplotlib.colormaps["RdBu_r"](np.sign(scaled) * 0.42 + 0.5)
-    colours[..., 3] = 0.9 * np.abs(scaled)
-    _image(ax, image, faint=True)
-    rows, columns = image.shape
-    ax.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
+    scaled = kappa / largest if largest else kappa
+    colours = torch.from_numpy(matplotlib.colormaps["RdBu_r"]((scaled.numpy() + 1) / 2)[..., :3])
+    size = tuple(image.shape)
+    enlarged = F.interpolate(colours.movedim(-1, 0)[None], size=size, mode="nearest-exact")[0]
+    _image(ax, enlarged.movedim(0, -1) * _shade(image).unsqueeze(-1))
     _mark(ax, image, one, index)
     ax.set_xlabel(f"{largest:.2g}", fontsize=8)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlab.analysis import kernels
 from attnlab.analysis.cka import MinibatchCKA, gram
 from attnlab.analysis.recording import evaluating, forward, layers, mixers, observing
-from attnlab.operators.base import TokenMixer
+from attnlab.operators.base import Grid, TokenMixer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class KernelMeasures:
         mixer: Its name in the network.
         operator: Its class.
         queries: Query tokens that were looked at, all of them where they are few.
-        keys: Input tokens.
+        grid: Grid of the input tokens, which are its keys.
         samples: Samples that were looked at; 1 of a kernel that does not depend on them.
         across_heads: Similarity of heads, the mean over samples.
         across_queries: Similarity of queries as they stand, per head.
@@ -34,13 +34,18 @@ class KernelMeasures:
     mixer: str
     operator: str
     queries: int
-    keys: int
+    grid: Grid
     samples: int
     across_heads: float
     across_queries: Float[Tensor, " heads"]
     relative: Float[Tensor, " heads"]
     entropy: Float[Tensor, " heads"]
     rank: Float[Tensor, " heads"]
+
+    @property
+    def keys(self) -> int:
+        """Number of input tokens."""
+        return math.prod(self.grid)
 
     @property
     def spread(self) -> float:
@@ -162,7 +167,7 @@ def measure(
 ) -> tuple[KernelMeasures, Rows]:
     """Return the measures of one mixer's kernel at the tokens it is given, and its pooled rows.
 
-    One sample is held at a time. Where two samples have the same kernel, all are taken to.
+    One sample is held at a time. If the second, a different one, has the same kernel, all have.
 
     Raises:
         ValueError: The mixer has no kernel.
@@ -172,12 +177,13 @@ def measure(
     queries = kernels.spaced(math.prod(out_grid), max_queries)
     found: list[list[Tensor]] = []
     rows: list[Rows] = []
-    first: Tensor | None = None
+    first: tuple[Tensor, Tensor] | None = None
     for sample in torch.split(x, 1):
         kappa = mixer.token_weights(sample, queries.to(x.device))[0].detach().float().cpu()
-        if first is not None and len(rows) == 1 and torch.equal(kappa, first):
+        if first is None:
+            first = sample, kappa
+        elif len(rows) == 1 and torch.equal(kappa, first[1]) and not torch.equal(sample, first[0]):
             break
-        first = kappa if first is None else first
         rows.append(kernels.pooled_rows(kappa))
         place = (queries, grid, out_grid, mixer.stride)
         found.append(
@@ -194,7 +200,7 @@ def measure(
         name,
         type(mixer).__name__,
         len(queries),
-        math.prod(grid),
+        grid,
         len(rows),
         float(heads),
         *per_head,
@@ -207,9 +213,9 @@ def _similarity(measured: Sequence[KernelMeasures], rows: Sequence[Rows]) -> Ten
     table = torch.full((len(rows), len(rows)), math.nan)
     for i, (first, a) in enumerate(zip(measured, rows, strict=True)):
         table[i, i] = first.across_heads
-        for j, b in enumerate(rows[:i]):
-            alike = a[0].shape[1:] == b[0].shape[1:] and 1 in {len(a[0]), len(b[0])}
-            if alike or a[0].shape == b[0].shape:
+        for j, (second, b) in enumerate(zip(measured[:i], rows[:i], strict=True)):
+            of_samples = len({len(a[0]), len(b[0]), 1}) < 3
+            if (first.grid, first.queries) == (second.grid, second.queries) and of_samples:
                 value = kernels.similarity_of_layers(*_expanded(a, b))
                 table[i, j] = table[j, i] = value
     return table

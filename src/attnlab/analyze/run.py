@@ -117,7 +117,9 @@ class _Output:
         self.out.mkdir(parents=True, exist_ok=True)
         paths = tables.write(found, self.out)
         title = f"{asked.ckpt.parent.parent.name or asked.ckpt.stem}, step {self.step}"
-        pictures = {"layers": figures.layers_figure(found, f"Layers of {title}")}
+        pictures = {}
+        if len(found.layers) > 1:
+            pictures["layers"] = figures.layers_figure(found, f"Layers of {title}")
         if found.kernels:
             pictures["measures"] = figures.measures_figure(found, f"Kernels of {title}")
             sample = torch.cat(list(batches))[asked.image]

@@ -33,6 +33,7 @@ def study(
     direction: str = "maximize",
     name: str = "rpe_count",
     question: str = "How many relative position embeddings does LiSA need?",
+    extra_metrics: Sequence[str] = (),
 ) -> Study:
     return Study(
         name=name,
@@ -44,6 +45,7 @@ def study(
         metric=metric,
         direction=direction,
         overrides={},
+        extra_metrics=tuple(extra_metrics),
     )
 
 

@@ -35,6 +35,11 @@ def result_columns(report: Report) -> list[Column]:
     ]
 
 
+def extra_columns(report: Report) -> list[Column]:
+    """The further metrics that the study asks for."""
+    return [_extra_column(Metric(tag)) for tag in report.study.extra_metrics]
+
+
 def cost_columns() -> list[Column]:
     """What a cell costs, as the median over its runs."""
     return [
@@ -59,6 +64,16 @@ def score(metric: Metric, row: Row) -> str:
         return metric.score(row.score)
     failed = f"{len(row.failed)} failed"
     return f"{metric.score(row.score)}, {failed}" if row.score.n else failed
+
+
+def extra(metric: Metric, row: Row) -> str:
+    """Mean ± std of a further metric; the runs are counted where some logged none."""
+    found = row.summary(metric.tag)
+    if not found.n:
+        return NOTHING
+    shown = metric.text if metric.is_accuracy else digits
+    spread = "" if math.isnan(found.std) else f" ± {shown(found.std)}"
+    return f"{shown(found.mean)}{spread}{f' ({found.n})' if found.n < row.score.n else ''}"
 
 
 def difference(metric: Metric, row: Row) -> str:
@@ -105,6 +120,10 @@ def digits(value: float) -> str:
 def whole(value: float) -> str:
     """A whole number with thousands set apart."""
     return NOTHING if math.isnan(value) else f"{value:,.0f}"
+
+
+def _extra_column(metric: Metric) -> Column:
+    return Column(metric.label, lambda row: extra(metric, row))
 
 
 def _axis_column(axis: Axis) -> Column:

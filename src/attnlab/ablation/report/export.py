@@ -41,8 +41,12 @@ def write_results(report: Report, path: Path) -> None:
 
 
 def write_summary(report: Report, path: Path) -> None:
-    """Write a line per cell: its mean, std and n, its difference from the baseline, its costs."""
-    lines = [{**_labels(report, row), **_summary(row)} for row in report.rows]
+    """Write a line per cell: its mean, std and n, its difference from the baseline, its costs.
+
+    Further metrics that the study asks for are there as mean and, with ``_std``, its deviation.
+    """
+    extra = report.study.extra_metrics
+    lines = [{**_labels(report, row), **_summary(row), **_extra(row, extra)} for row in report.rows]
     _write(path, list(lines[0]), lines)
 
 
@@ -62,6 +66,16 @@ def _summary(row: Row) -> dict[str, object]:
         **{name: _known(row.metric(name)) for name in COSTS},
         "total_s": _known(row.typical(lambda run: run.total_s)),
         "overhead_s": _known(row.typical(lambda run: run.overhead_s)),
+    }
+
+
+def _extra(row: Row, tags: Sequence[str]) -> dict[str, float | None]:
+    found = {tag: row.summary(tag) for tag in tags}
+    values = {tag: (one.mean, one.std) for tag, one in found.items()}
+    return {
+        f"{tag}{ending}": _known(value)
+        for tag, both in values.items()
+        for ending, value in zip(("", "_std"), both, strict=True)
     }
 
 

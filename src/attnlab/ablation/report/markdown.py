@@ -10,8 +10,9 @@ from attnlab.ablation.report.rows import Report
 
 def page(report: Report, pictures: Sequence[str]) -> str:
     """The whole page; `pictures` names the stems of the figures that were drawn beside it."""
-    axes = columns.axis_columns(report)
-    results = [*axes, *columns.result_columns(report), *columns.cost_columns()]
+    axes, found = columns.axis_columns(report), columns.result_columns(report)
+    extra = columns.extra_columns(report)
+    results = [*axes, *found, *columns.cost_columns()]
     blocks = [
         f"# {report.study.name}",
         f"**{_text(report.study.question)}**",
@@ -22,6 +23,8 @@ def page(report: Report, pictures: Sequence[str]) -> str:
         "## Results",
         table(report, results),
         "**Bold**: the best mean." if report.best else "",
+        "## Further metrics" if extra else "",
+        table(report, [*axes, *found[:1], *extra]) if extra else "",
         "## Learning curves",
         _text(statement.curves_note("curves" in pictures)),
         _picture(pictures, "curves", "learning curves"),

@@ -27,8 +27,8 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """Name with unit, such as "test top-1 accuracy (%)"."""
-        name = self.tag.replace("/", " ").replace("_", " ")
+        """Name with unit, such as "test top-1 accuracy (%)"; a diagnosis needs no prefix."""
+        name = self.tag.removeprefix("diag/").replace("/", " ").replace("_", " ")
         if not self.is_accuracy:
             return name
         for short, long in (("top1", "top-1 accuracy"), ("top5", "top-5 accuracy")):

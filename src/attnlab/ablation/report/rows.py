@@ -89,6 +89,11 @@ class Row:
         """Median of a logged metric over the runs, NaN if none logged it."""
         return self.typical(lambda run: run.metrics.get(tag, math.nan))
 
+    def summary(self, tag: str) -> Summary:
+        """Mean, std and n of a logged metric over the runs that did not fail and have it."""
+        sound = [run.metrics.get(tag, math.nan) for run in self.runs if not run.failed]
+        return summarise([value for value in sound if math.isfinite(value)])
+
     def typical(self, value: Callable[[Run], float]) -> float:
         """Median over the runs that have the number, NaN if none has."""
         known = [x for x in map(value, self.runs) if math.isfinite(x)]

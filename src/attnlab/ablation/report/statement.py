@@ -113,7 +113,7 @@ def overhead(report: Report) -> str:
 
 def footnotes(report: Report) -> list[str]:
     """How the numbers were computed."""
-    return [
+    notes = [
         "mean ± std (n): sample standard deviation (n - 1) over the seeds. Difference: mean over "
         "the seeds that the cell and the baseline share of (cell minus baseline), with Student's t "
         "interval of these paired differences; each holds for itself, without correction for "
@@ -126,6 +126,13 @@ def footnotes(report: Report) -> list[str]:
         f"training{_company(report)}. memory: peak of the run. Overhead: wall-clock of a run's "
         "process outside the training and test loops.",
     ]
+    if report.study.extra_metrics:
+        notes.append(
+            "Further metrics: mean ± std over the seeds, with the number of runs where some logged "
+            f"none; as logged they are {_join(report.study.extra_metrics)}. docs/analysis.md says "
+            "what diag/cka and diag/kernel measure."
+        )
+    return notes
 
 
 def _side_by_side(report: Report) -> str:

@@ -14,15 +14,17 @@ from attnlab.ablation.report.rows import Report, Row
 
 
 def show(report: Report, console: Console) -> None:
-    """Print verdict, tables and conditions; a narrow terminal gets results and costs apart."""
+    """Print verdict, tables and conditions; a narrow terminal gets them in parts."""
     console.print()
     console.print(Text(f"{report.study.name}: {report.study.question}", style="bold"))
     results = columns.result_columns(report)
+    extra = columns.extra_columns(report)
     costs = [*columns.cost_columns(), *columns.time_columns()]
-    whole = table(report, [*results, *costs])
+    parts = [part for part in (results, [*results[:1], *extra] if extra else [], costs) if part]
+    whole = table(report, [*results, *extra, *costs])
     unbounded = console.options.update_width(10_000)
     fits = console.measure(whole, options=unbounded).maximum <= console.width
-    for one in [whole] if fits else [table(report, results), table(report, costs)]:
+    for one in [whole] if fits else [table(report, part) for part in parts]:
         console.print(one)
         console.print()
     found = report.separation

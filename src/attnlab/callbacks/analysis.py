@@ -1,0 +1,81 @@
+"""Redundancy of the trained network, measured when a fit has ended."""
+
+from collections.abc import Iterator
+
+import lightning as L
+from jaxtyping import Float
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from attnlab.analysis import overlay
+from attnlab.analysis.recording import HeldOut
+from attnlab.analysis.redundancy import Analysis, analyse
+from attnlab.callbacks.figures import contact_sheet
+
+
+class Redundancy(HeldOut):
+    """Measures CKA between layers and the redundancy of kernels at the end of a fit.
+
+    The figures of `Analysis.summary`, ``diag/cka`` and ``diag/kernel_...``, are logged and go into
+    ``result.json``; an ablation shows them where its study names them under ``extra_metrics``.
+    Pictures are logged to TensorBoard: the tables between layers, and every mixer's kernel at the
+    token in the middle of the first sample, a map per head. `attnlab analyze` draws more of them.
+
+    The samples are the first of the last validation, so that nothing is loaded for them; a fit
+    without one is not analysed. Training is not touched: nothing random is drawn.
+
+    Args:
+        samples: Held-out samples, at least 4, of one minibatch of the validation at least.
+        kernel_samples: Samples of the first minibatch whose kernels are looked at.
+        max_queries: Query tokens that are looked at in every kernel.
+
+    Attributes:
+        summary: The figures, by tag; empty until the fit has ended.
+
+    Raises:
+        ValueError: A number is too small.
+    """
+
+    def __init__(self, samples: int = 64, kernel_samples: int = 16, max_queries: int = 196) -> None:
+        super().__init__(samples)
+        for name, value, least in (
+            ("samples", samples, 4),
+            ("kernel_samples", kernel_samples, 1),
+            ("max_queries", max_queries, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        self.kernel_samples = kernel_samples
+        self.max_queries = max_queries
+        self.summary: dict[str, float] = {}
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Analyse and log."""
+        if max(map(len, self.batches), default=0) < 4:
+            return
+        found = analyse(module, self.batches, self.kernel_samples, self.max_queries)
+        self.summary = found.summary()
+        self._log(trainer, module, found)
+        self.batches = []
+
+    @rank_zero_only
+    def _log(self, trainer: L.Trainer, module: L.LightningModule, found: Analysis) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(self.summary, trainer.global_step)
+            if isinstance(logger, TensorBoardLogger):
+                for tag, maps in _pictures(module, found, self.batches[0][0]):
+                    sheet = contact_sheet(maps)
+                    logger.experiment.add_image(tag, sheet, trainer.global_step, dataformats="HWC")
+
+
+def _pictures(
+    module: L.LightningModule, found: Analysis, sample: Tensor
+) -> Iterator[tuple[str, Float[Tensor, "map rows columns"]]]:
+    if len(found.layers) > 1:
+        yield "diag/cka", found.cka.nan_to_num().float().unsqueeze(0)
+    if len(found.kernels) > 1:
+        yield "diag/kernel_similarity", found.similarity.nan_to_num().unsqueeze(0)
+    height, width = sample.shape[-2:]
+    for one in overlay.kernels_at(module, sample, [(height // 2, width // 2)]):
+        yield f"diag/{one.mixer}/kernel", one.kappa[0]
