@@ -42,7 +42,9 @@ def mixers(network: nn.Module) -> dict[str, TokenMixer]:
 
 def short(name: str) -> str:
     """Return a module's name without what all names begin with."""
-    return name.removeprefix("classifier.").removeprefix("backbone.")
+    for beginning in ("classifier.", "backbone.", "backbone."):  # of clips, round one of images
+        name = name.removeprefix(beginning)
+    return name
 
 
 @contextmanager

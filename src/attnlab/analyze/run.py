@@ -207,7 +207,7 @@ def show(found: Analysis, paths: Sequence[Path], console: Console) -> None:
     """Print the measures of every mixer, the mean CKA and where everything is."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in ("mixer", "operator"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True, overflow="fold", vertical="bottom")
     for name in ("heads", "queries", "from own\nplaces", "entropy\n/ log keys", "rank", "of"):
         table.add_column(name, justify="right", vertical="bottom")
     for one in found.kernels:

@@ -1,0 +1,114 @@
+"""Redundancy of a fit: the figures of its final weights, its training as it was."""
+
+import json
+import sys
+
+import lightning as L
+import pytest
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+
+from attnlab.analysis.redundancy import analyse
+from attnlab.backbones.lisa_vit import LisaViT
+from attnlab.callbacks.analysis import Redundancy
+from attnlab.cli import main
+from attnlab.operators.lisa import LiSA
+from attnlab.tasks.classification import ClassificationTask
+from tests.doubles import NoiseData
+from tests.test_cli import BASE
+
+CALLBACK = {"class_path": "attnlab.callbacks.analysis.Redundancy", "init_args": {"samples": 20}}
+
+
+def task() -> ClassificationTask:
+    torch.manual_seed(3)
+    sizes = {"image_size": 8, "patch_size": 2, "in_channels": 1, "width": 12, "heads": 2}
+    return ClassificationTask(LisaViT(LiSA, depth=2, mlp_ratio=2, drop_path=0.2, **sizes), 7)
+
+
+def fit(tmp_path, *callbacks: L.Callback, **options) -> tuple[ClassificationTask, L.Trainer]:
+    L.seed_everything(5, verbose=False)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=TensorBoardLogger(tmp_path, name="", version=""),
+        log_every_n_steps=1,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trained = task()
+    trainer.fit(trained, NoiseData())
+    return trained, trainer
+
+
+def test_figures_are_those_of_the_final_weights(tmp_path):
+    callback = Redundancy(samples=20, kernel_samples=3, max_queries=5)
+    trained, trainer = fit(tmp_path, callback)
+    loader: DataLoader = NoiseData().val_dataloader()
+    (first, _), (second, _) = loader
+    found = analyse(trained, [first, second[:4]], kernel_samples=3, max_queries=5)
+    assert callback.summary == found.summary()
+    assert len(callback.summary) == 7
+    assert callback.batches == []
+    trainer.logger.finalize("success")
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for tag, value in callback.summary.items():
+        assert events.Scalars(tag)[-1].value == pytest.approx(value)
+        assert events.Scalars(tag)[-1].step == 8
+    assert events.Tags()["images"] == [
+        "diag/cka",
+        "diag/kernel_similarity",
+        "diag/blocks.0/kernel",
+        "diag/blocks.1/kernel",
+    ]
+
+
+def test_training_is_the_same_to_the_last_bit(tmp_path):
+    plain, _ = fit(tmp_path / "plain")
+    state = torch.get_rng_state()
+    watched, _ = fit(tmp_path / "watched", Redundancy())
+    assert torch.equal(torch.get_rng_state(), state)
+    weights = watched.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
+
+
+def test_a_fit_without_validation_is_not_analysed(tmp_path):
+    callback = Redundancy()
+    fit(tmp_path, callback, limit_val_batches=0)
+    assert callback.summary == {}
+
+
+def test_result_holds_figures_beside_unchanged_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["attnlab"])
+    metrics = {}
+    for name, callbacks in (("plain", []), ("watched", [CALLBACK])):
+        trainer = BASE["trainer"] | {"callbacks": callbacks}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(BASE | {"trainer": trainer}))
+        main(["fit", "--config", f"{name}.yaml", "--run_dir", name, "--test_after_fit", "true"])
+        metrics[name] = json.loads((tmp_path / name / "result.json").read_text())["metrics"]
+    added = {name for name in metrics["watched"] if name.startswith("diag/")}
+    assert metrics["watched"].keys() - metrics["plain"].keys() == added
+    assert "diag/kernel_entropy" in added
+    assert "diag/cka" not in added  # there is one block only
+    for name in ("train/loss", "val/loss", "test/loss", "test/top1", "model/gflops"):
+        assert metrics["watched"][name] == metrics["plain"][name]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 3}, "samples=3 must be at least 4"),
+        ({"kernel_samples": 0}, "kernel_samples=0 must be at least 1"),
+        ({"max_queries": -1}, "max_queries=-1 must be at least 1"),
+    ],
+)
+def test_numbers_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        Redundancy(**options)
