@@ -9,6 +9,7 @@ import torch
 
 from attnlab.operators.base import MixerFactory, TokenMixer
 from attnlab.operators.lisa import LiSA
+from attnlab.operators.lisa.factors import full_tables, unpack
 from tests.operators.contract import OperatorLaws, assert_close, gradients
 
 dense = partial(LiSA, approximation="none")
@@ -21,6 +22,8 @@ class TestLiSA(OperatorLaws):
         "circular": partial(LiSA, approximation="circular"),
         "truncated": partial(LiSA, approximation="truncated", kept_frequencies=0.6),
         "split": partial(LiSA, approximation="split"),
+        "low_rank": partial(LiSA, approximation="low_rank"),
+        "low_rank_keys_per_head": partial(LiSA, approximation="low_rank", rank=2, key_groups=3),
         "no_patterns": partial(LiSA, num_rpes=0),
         "l2": partial(LiSA, kernel="l2"),
         "elu": partial(dense, kernel="elu"),
@@ -32,6 +35,7 @@ class TestLiSA(OperatorLaws):
         "mask_circular": partial(LiSA, variant="mask", approximation="circular", key_dim=3),
         "mask_truncated": partial(LiSA, variant="mask", approximation="truncated", key_dim=3),
         "mask_split": partial(LiSA, variant="mask", approximation="split", key_dim=3),
+        "mask_low_rank": partial(LiSA, variant="mask", approximation="low_rank", key_dim=3, rank=1),
         "mask_softmax": partial(dense, variant="mask", kernel="softmax", activation="tanh"),
         "softmax_scores": partial(LiSA, activation="softmax", content=False),
         "tanh_scores": partial(dense, activation="tanh", query_weights=False),
@@ -63,7 +67,7 @@ def test_fft_equals_none_in_float32(grid: tuple[int, ...], variant: str) -> None
         assert_close(grad, expected_grads[name], 5e-6, f"d{name}")
 
 
-@pytest.mark.parametrize("approximation", ["none", "fft"])
+@pytest.mark.parametrize("approximation", ["none", "fft", "low_rank"])
 def test_runs_in_pure_bfloat16(approximation: str) -> None:
     torch.manual_seed(1)
     mixer = LiSA(12, 3, (7, 5), approximation=approximation)
@@ -113,6 +117,11 @@ def test_shared_keys_equal_repeated_keys(approximation: str, variant: str) -> No
         ),
         # periodic tables have 7*5 entries
         (partial(LiSA, 12, 3, (7, 5), approximation="circular"), 576 + 192 + 288 + 192 + 560 + 6),
+        # factors have 13 + 9 entries a term
+        (
+            partial(LiSA, 12, 3, (7, 5), approximation="low_rank", rank=3),
+            576 + 192 + 288 + 192 + 4 * 4 * 3 * 22 + 6,
+        ),
         # wider output: v 12*24, out 24*24
         (partial(LiSA, 12, 3, (7, 5), 2, out_dim=24), 576 + 192 + 288 + 576 + 192 + 1872 + 6),
         (partial(LiSA, 12, 3, (7, 5), num_rpes=0), 576 + 192 + 288 + 6),
@@ -177,6 +186,9 @@ def test_learnt_maps_put_offset_zero_in_the_middle() -> None:
     assert torch.equal(video.learnt_maps()["encoding"], video.encoding[0, :, 2])
     wrapped = LiSA(12, 3, (6, 5), num_rpes=2, approximation="circular")
     assert torch.equal(wrapped.learnt_maps()["composing"][5, 3, 2], wrapped.composing[2, 1, 0, 0])
+    separable = LiSA(12, 3, (7, 5), num_rpes=2, approximation="low_rank", rank=2)
+    u, v = separable.composing.detach()[2, 1].split([13, 9], -1)
+    torch.testing.assert_close(separable.learnt_maps()["composing"][5], u.T @ v)
     assert LiSA(12, 3, (7, 5), num_rpes=0).learnt_maps() == {}
 
 
@@ -208,6 +220,7 @@ def test_uncounted_flops_of_the_other_forms() -> None:
             "split": {"approximation": "split"},
             "mask": {"variant": "mask"},
             "none": {"approximation": "none"},
+            "low_rank": {"approximation": "low_rank"},
             "no_patterns": {"num_rpes": 0},
         }.items()
     }
@@ -217,6 +230,7 @@ def test_uncounted_flops_of_the_other_forms() -> None:
         "split": 400 * (17 + 4 * 5 + 12) + 96 * (4 * 5 + 12),
         "mask": 400 * (60 + 4 * 60) + 96 * 4 * 60,
         "none": 0,
+        "low_rank": 0,
         "no_patterns": 0,
     }
 
@@ -230,6 +244,7 @@ def test_uncounted_flops_of_the_other_forms() -> None:
         ({"key_groups": 0}, "key_groups=0"),
         ({"kept_frequencies": 0.0}, r"kept_frequencies=0\.0"),
         ({"kept_frequencies": 1.5}, r"kept_frequencies=1\.5"),
+        ({"rank": 0}, "rank=0 must be at least 1"),
         ({"approximation": "fast"}, "approximation='fast' .* none, fft, circular"),
         ({"kernel": "cosine"}, "kernel='cosine' .* double_softmax, l2"),
         ({"variant": "gate"}, "variant='gate' .* pattern, mask"),
@@ -252,3 +267,35 @@ def test_rejects_bad_options(options: dict[str, object], message: str) -> None:
 def test_rejects_a_grid_with_other_axes() -> None:
     with pytest.raises(ValueError, match=r"grid=\(2, 7, 5\) .* 2 axes"):
         LiSA(12, 3, (7, 5))(torch.zeros(1, 2, 7, 5, 12))
+
+
+@pytest.mark.parametrize("variant", ["pattern", "mask"])
+@pytest.mark.parametrize("grid", [(7, 5), (3, 5, 2)])
+def test_low_rank_is_fft_with_the_tables_multiplied_out(
+    grid: tuple[int, ...], variant: str
+) -> None:
+    """On the layer's grid and on another one, to which factors and tables are interpolated."""
+    torch.manual_seed(1)
+    options = {"variant": variant, "key_dim": 3}
+    separable = LiSA(12, 3, grid, approximation="low_rank", rank=2, **options).double()
+    whole = LiSA(12, 3, grid, **options).double()
+    state = separable.state_dict()
+    for name in {"composing", "encoding"} & state.keys():
+        state[name] = full_tables(unpack(state[name], grid))
+    whole.load_state_dict(state)
+    for sizes in (grid, tuple(size + 2 for size in grid)):
+        x = torch.randn(2, *sizes, 12, dtype=torch.float64)
+        assert_close(separable(x), whole(x), 1e-10, f"on {sizes}")
+
+
+@pytest.mark.parametrize("grid", [(13, 11), (3, 7, 5)])
+def test_low_rank_equals_its_reference_in_float32(grid: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    mixer = LiSA(20, 5, grid, approximation="low_rank", rank=3)
+    x = torch.randn(2, *grid, 20)
+    expected, expected_grads = gradients(mixer.reference, mixer, x)
+    actual, grads = gradients(mixer, mixer, x)
+    assert actual.dtype == torch.float32
+    assert_close(actual, expected, 5e-6, "output")
+    for name, grad in grads.items():
+        assert_close(grad, expected_grads[name], 5e-6, f"d{name}")

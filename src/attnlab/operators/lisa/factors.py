@@ -50,11 +50,11 @@ def unpack(packed: Packed, grid: Grid) -> Factors:
 
 def full_tables(factors: Factors) -> Tables:
     """Return the tables sum_i u_i(dy) v_i(dx) that the factors stand for."""
-    terms, *others = factors
+    terms, *others, last = factors
     for factor in others:
         ones = [1] * (terms.ndim - 3)
         terms = terms.unsqueeze(-1) * torch.unflatten(factor, 2, (factor.shape[2], *ones))
-    return terms.sum(2)
+    return torch.einsum("grk...,grkx->gr...x", terms, last)
 
 
 def resize(factors: Factors, old: Grid, new: Grid) -> Factors:

@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.operators.base import Grid
-from attnlab.operators.lisa import dense, spectral
+from attnlab.operators.lisa import dense, low_rank, spectral
 from attnlab.operators.lisa import tables as rpe
+from attnlab.operators.lisa.factors import unpack
 from attnlab.operators.lisa.trilinear import Lattice
 
 Mixed = Float[Tensor, "batch heads queries value_dim"]
@@ -65,3 +66,22 @@ def mix_spectral(
     """
     mix = spectral.pattern if "encoding" in spectra else spectral.mask
     return mix(*features, **spectra, activation=activation, lattice=lattice, split=split)
+
+
+def mix_low_rank(
+    features: Features, tables: dict[str, Tensor], activation: str, *, grid: Grid, stride: int
+) -> Mixed:
+    """Mix by Toeplitz matrices of one axis, O(rank R N (H + W)).
+
+    Args:
+        features: Of the tokens.
+        tables: As in `mix_dense`, as packed factors.
+        activation: Key of `kernels.ACTIVATIONS`.
+        grid: Size of the token grid.
+        stride: Step between output tokens.
+    """
+    composing = unpack(tables["composing"], grid)
+    if "encoding" not in tables:
+        return low_rank.mask(*features, composing, activation, grid=grid, stride=stride)
+    encoding = unpack(tables["encoding"], grid)
+    return low_rank.pattern(*features, encoding, composing, activation, grid=grid, stride=stride)

@@ -8,15 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attnlab.operators.base import Grid, TokenMixer
-from attnlab.operators.checks import check_one_of
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import kernels, spectral, weights
-from attnlab.operators.lisa import tables as rpe
-from attnlab.operators.lisa.forms import Features, mix_dense, mix_spectral
-from attnlab.operators.lisa.reference import low_passed, structure_aware_attention, unwrap
-
-APPROXIMATIONS = ("none", "fft", "circular", "truncated", "split")
-VARIANTS = ("pattern", "mask")
+from attnlab.operators.lisa.forms import Features, mix_dense, mix_low_rank, mix_spectral
+from attnlab.operators.lisa.options import check_options
+from attnlab.operators.lisa.parameterisation import Entries, Parameterisation, Separable
+from attnlab.operators.lisa.reference import low_passed, structure_aware_attention
+from attnlab.operators.lisa.trilinear import Lattice
 
 
 class LiSA(TokenMixer):
@@ -44,7 +42,7 @@ class LiSA(TokenMixer):
         num_rpes: Number R of relative position embeddings; 0 leaves the content term beta a_nm.
         approximation: ``none`` (dense) and ``fft`` compute one function; ``circular`` wraps round
             the grid, ``truncated`` keeps the low frequencies of the tables, ``split`` lets RPE r
-            act on its own 1/R of each head's channels.
+            act on its own 1/R of each head's channels, ``low_rank`` learns separable tables.
         kernel: Attention kernel a, see `kernels.features`; ``softmax`` is quadratic.
         variant: Tables composed with scores (``pattern``) or multiplied into a (``mask``).
         key_dim: Channels of a query and a key, per head.
@@ -53,6 +51,7 @@ class LiSA(TokenMixer):
         content: Whether the content term beta a_nm is there.
         query_weights: Whether the basic kernel q_n . w_r is there.
         kept_frequencies: Fraction kept on each axis by ``truncated``, in (0, 1].
+        rank: Separable terms of a table of ``low_rank``.
 
     Raises:
         ValueError: A size or option is out of range, options contradict each other, or they leave
@@ -72,7 +71,7 @@ class LiSA(TokenMixer):
         *,
         out_dim: int | None = None,
         num_rpes: int = 4,
-        approximation: Literal["none", "fft", "circular", "truncated", "split"] = "fft",
+        approximation: Literal["none", "fft", "circular", "truncated", "split", "low_rank"] = "fft",
         kernel: Literal["double_softmax", "l2", "elu", "softmax"] = "double_softmax",
         variant: Literal["pattern", "mask"] = "pattern",
         key_dim: int = 16,
@@ -81,20 +80,24 @@ class LiSA(TokenMixer):
         content: bool = True,
         query_weights: bool = True,
         kept_frequencies: float = 0.5,
+        rank: int = 4,
     ) -> None:
         super().__init__(dim, heads, grid, stride, out_dim=out_dim)
-        check_one_of("approximation", approximation, APPROXIMATIONS)
-        check_one_of("kernel", kernel, kernels.FEATURE_MAPS)
-        check_one_of("variant", variant, VARIANTS)
-        check_one_of("activation", activation, kernels.ACTIVATIONS)
-        if num_rpes < 0:
-            raise ValueError(f"{num_rpes=} must be at least 0")
-        if key_dim < 1:
-            raise ValueError(f"{key_dim=} must be at least 1")
-        if key_groups < 1 or heads % key_groups:
-            raise ValueError(f"{key_groups=} must be a positive divisor of {heads=}")
-        if not 0 < kept_frequencies <= 1:
-            raise ValueError(f"{kept_frequencies=} must lie in (0, 1]")
+        check_options(
+            heads=heads,
+            value_dim=self.out_dim // heads,
+            num_rpes=num_rpes,
+            approximation=approximation,
+            kernel=kernel,
+            variant=variant,
+            key_dim=key_dim,
+            key_groups=key_groups,
+            activation=activation,
+            content=content,
+            query_weights=query_weights,
+            kept_frequencies=kept_frequencies,
+            rank=rank,
+        )
         self.num_rpes = num_rpes
         self.approximation = approximation
         self.kernel = kernel
@@ -107,26 +110,10 @@ class LiSA(TokenMixer):
         self.kept_frequencies = kept_frequencies if approximation == "truncated" else 1.0
         self.periodic = approximation == "circular"
         self.split = approximation == "split" and num_rpes > 0
-        self._check_combination()
+        self.stored: Parameterisation = (
+            Separable(rank) if approximation == "low_rank" else Entries(self.periodic)
+        )
         self._create_parameters()
-
-    def _check_combination(self) -> None:
-        """Raise ValueError where options that are valid alone contradict each other."""
-        value_dim = self.out_dim // self.heads
-        if self.kernel == "softmax" and self.approximation != "none":
-            raise ValueError(
-                "kernel='softmax' is quadratic and needs approximation='none', "
-                f"not approximation={self.approximation!r}"
-            )
-        if self.split and value_dim % self.num_rpes:
-            raise ValueError(
-                f"approximation='split' needs num_rpes={self.num_rpes} to divide the {value_dim=} "
-                "channels of a head"
-            )
-        if self.num_rpes and self.variant == "mask" and not self.query_weights:
-            raise ValueError("variant='mask' has no scores with query_weights=False")
-        if not self.num_rpes and not self.content:
-            raise ValueError("num_rpes=0 with content=False leaves nothing to compute")
 
     def _create_parameters(self) -> None:
         heads, groups, rpes = self.heads, self.key_groups, self.num_rpes
@@ -139,15 +126,11 @@ class LiSA(TokenMixer):
             self.content_gain = nn.Parameter(torch.ones(heads))
         if not rpes:
             return
-        self.composing = nn.Parameter(
-            rpe.gaussian_tables(heads, rpes, self.grid, periodic=self.periodic)
-        )
+        self.composing = nn.Parameter(self.stored.draw(heads, rpes, self.grid))
         if self.variant == "mask":
             self.to_gate = lecun_linear(self.dim, heads * rpes)
             return
-        self.encoding = nn.Parameter(
-            rpe.gaussian_tables(groups, rpes, self.grid, periodic=self.periodic)
-        )
+        self.encoding = nn.Parameter(self.stored.draw(groups, rpes, self.grid))
         if self.query_weights:
             weight = torch.empty(heads, self.key_dim, rpes)
             self.query_weight = nn.Parameter(
@@ -185,9 +168,11 @@ class LiSA(TokenMixer):
 
     def _defining(self, grid: Grid) -> dict[str, Any]:
         """Return what form (a) takes beside the tokens: the tables as they act, and options."""
-        tables = self._tables(grid)
-        if self.periodic:
-            tables = {name: unwrap(table, grid) for name, table in tables.items()}
+        tables = {name: self.stored.full(t, grid) for name, t in self._tables(grid).items()}
+        if not self.num_rpes:
+            tables["composing"] = self.temperature.new_zeros(
+                self.heads, 0, *(2 * n - 1 for n in grid)
+            )
         if self.kept_frequencies < 1:
             kept = self.kept_frequencies
             tables = {name: low_passed(table, grid, kept) for name, table in tables.items()}
@@ -224,36 +209,41 @@ class LiSA(TokenMixer):
         return kernels.linear_attention(self.content_gain[:, None, None] * phi_q, phi_k, v)
 
     def _tables(self, grid: Grid) -> dict[str, Tensor]:
-        """Return the tables for `grid`: composing, and encoding in the variant ``pattern``."""
-        if not self.num_rpes:
-            return {
-                "composing": self.temperature.new_zeros(self.heads, 0, *(2 * n - 1 for n in grid))
-            }
-        tables = {"composing": rpe.resize(self.composing, self.grid, grid, periodic=self.periodic)}
-        if self.variant == "pattern":
-            # The sum over m gains tokens as the grid grows; sum_m a_nm E does not.
-            tables["composing"] = tables["composing"] * (math.prod(self.grid) / math.prod(grid))
-            tables["encoding"] = rpe.resize(self.encoding, self.grid, grid, periodic=self.periodic)
-        return tables
+        """Return what is stored for `grid`: composing, and encoding in the variant ``pattern``."""
+        # The sum over m gains tokens as the grid grows; sum_m a_nm E does not.
+        shrink = math.prod(self.grid) / math.prod(grid) if self.variant == "pattern" else 1.0
+        return {
+            name: self.stored.resize(table, self.grid, grid, shrink if name == "composing" else 1.0)
+            for name, table in self._learnt_tables().items()
+        }
 
     def _mix(self, features: Features, grid: Grid) -> Tensor:
-        """Return the structure term by dense Toeplitz matrices (``none``) or by FFTs."""
+        """Return the structure term by the form that `approximation` names."""
         tables = self._tables(grid)
         if self.approximation == "none":
             return mix_dense(features, tables, self.activation, grid=grid, stride=self.stride)
-        periodic, kept = self.periodic, self.kept_frequencies
-        lattice = spectral.lattice(grid, self.stride, periodic=periodic, kept=kept)
-        spectra = {
-            name: spectral.table_spectra(table, lattice, periodic=periodic, kept=kept)
+        if self.approximation == "low_rank":
+            return mix_low_rank(features, tables, self.activation, grid=grid, stride=self.stride)
+        lattice = spectral.lattice(
+            grid, self.stride, periodic=self.periodic, kept=self.kept_frequencies
+        )
+        spectra = self._spectra(tables, lattice)
+        return mix_spectral(features, spectra, self.activation, lattice=lattice, split=self.split)
+
+    def _spectra(self, tables: dict[str, Tensor], lattice: Lattice) -> dict[str, Tensor]:
+        return {
+            name: spectral.table_spectra(
+                table, lattice, periodic=self.periodic, kept=self.kept_frequencies
+            )
             for name, table in tables.items()
         }
-        return mix_spectral(features, spectra, self.activation, lattice=lattice, split=self.split)
 
     def _merge(self, y: Tensor, grid: Grid) -> Tensor:
         """Concatenate the heads, put the tokens back on their grid and apply W_O."""
         tokens = self.to_out(y.transpose(1, 2).flatten(2))
         return torch.unflatten(tokens, 1, self.out_grid(grid))
 
+    @torch.no_grad()
     def inflate(self, frames: int, kernel_frames: int = 3) -> TokenMixer:
         """Copy the tables over time; P of ``pattern``, a weight in a sum, shrinks accordingly.
 
@@ -263,18 +253,20 @@ class LiSA(TokenMixer):
             raise ValueError("LiSA with approximation='truncated' cannot be inflated to clips")
         inflated = self._copy_on_clips(frames, kernel_frames)
         for name, table in self._learnt_tables().items():
-            copies = rpe.copy_over_time(table, frames, periodic=self.periodic)
             shared = name == "composing" and self.variant == "pattern"
-            setattr(inflated, name, nn.Parameter(copies / frames if shared else copies))
+            copies = self.stored.copy_over_time(
+                table, self.grid, frames, 1 / frames if shared else 1.0
+            )
+            setattr(inflated, name, nn.Parameter(copies))
         return inflated
 
     def _learnt_tables(self) -> dict[str, Tensor]:
-        names = {"composing", "encoding"} & {*self._parameters}
-        return {name: getattr(self, name).detach() for name in sorted(names)}
+        names = ("composing", "encoding")
+        return {name: getattr(self, name) for name in names if name in self._parameters}
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the FLOPs of the FFTs and products of spectra, per sample and forward pass."""
-        if self.approximation == "none" or not self.num_rpes:
+        if self.approximation in ("none", "low_rank") or not self.num_rpes:
             return 0
         keys, values = self.key_groups * self.key_dim, self.out_dim
         if self.variant == "mask":
@@ -282,10 +274,11 @@ class LiSA(TokenMixer):
         outputs = self.num_rpes * keys + (1 if self.split else self.num_rpes) * values
         return spectral.flops(grid, keys + values, outputs, periodic=self.periodic)
 
+    @torch.no_grad()
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return P and E, offset zero in the middle; of video the slice at temporal offset zero."""
         tables = self._learnt_tables().items()
-        return {name: rpe.pictures(table, periodic=self.periodic) for name, table in tables}
+        return {name: self.stored.pictures(table, self.grid) for name, table in tables}
 
     def extra_repr(self) -> str:
         """Show the options that change what is computed."""
