@@ -14,7 +14,7 @@ Maps are handled in tiles whose spectra stay in the cache, one table at a time.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -94,14 +94,35 @@ def _weights(scores: Scores, out: Grid) -> Complex[Tensor, "rpes batch groups sh
     return weights
 
 
-def _convolved(values: Tensor, spectra: Tensor, lattice: Lattice) -> Iterator[Tensor]:
-    """Yield (P_r * v) at the output tokens for r = 0..R-1, as complex maps."""
-    spectrum = torch.fft.fftn(values, s=lattice.buffer, dim=lattice.axes)
+class _Padding:
+    """Buffers that are zero round the tokens, kept from tile to tile: only tokens are rewritten."""
+
+    def __init__(self, lattice: Lattice, stride: int = 1) -> None:
+        self.lattice = lattice
+        self.stride = stride
+        self.buffers: Tensor | None = None
+
+    def room(self, maps: Tensor) -> Tensor:
+        """Return buffers for complex maps; what lay on their tokens stays to be overwritten."""
+        shape = (*maps.shape[: -len(self.lattice.grid)], *self.lattice.buffer)
+        if self.buffers is None or self.buffers.shape != shape:
+            self.buffers = maps.new_zeros(shape)
+        return self.buffers
+
+    def transform(self, maps: Tensor) -> Tensor:
+        """Pad and transform."""
+        buffers = self.room(maps)
+        self.lattice.inside(buffers, self.stride).copy_(maps)
+        spectrum: Tensor = torch.fft.fftn(buffers, dim=self.lattice.axes)
+        return spectrum
+
+
+def _convolved(spectrum: Tensor, tables: Tensor, lattice: Lattice) -> Iterator[Tensor]:
+    """Yield (P_r * v) at the output tokens for r = 0..R-1, as complex maps, given that of v."""
     product = torch.empty_like(spectrum)
-    for table in spectra.unsqueeze(2).unbind(1):
+    for table in tables.unsqueeze(2).unbind(1):
         torch.mul(spectrum, table, out=product)
-        maps = torch.fft.ifftn(product, dim=lattice.axes)
-        yield lattice.inside(maps, lattice.stride).contiguous()
+        yield lattice.inside(torch.fft.ifftn(product, dim=lattice.axes), lattice.stride)
 
 
 def _dot(x: Tensor, y: Tensor, axes: int) -> Tensor:
@@ -125,12 +146,15 @@ def compose(
     kept = _room(v, spectra, lattice, keep)
     result = values.new_empty(batch, queries, groups, shared, 2 * v.shape[2])
     target = lattice.pairs(result.movedim(1, 3), lattice.out)
+    padding = _Padding(lattice)
     for b, g, c in lattice.tiles(v):
         total: Tensor | None = None
-        for r, maps in enumerate(_convolved(v[b, g, c], spectra[g], lattice)):
+        found = _convolved(padding.transform(v[b, g, c]), spectra[g], lattice)
+        for r, maps in enumerate(found):
             if keep:
                 kept[r, b, g, c] = maps
-            weight, term = weights[r, b, g], maps.unsqueeze(2)
+            near = kept[r, b, g, c] if keep else maps
+            weight, term = weights[r, b, g], near.unsqueeze(2)
             total = weight * term if total is None else total.addcmul_(weight, term)
         assert total is not None
         target[b, g, :, c] = total
@@ -144,9 +168,11 @@ def encode(
     v, y = lattice.pairs(values, lattice.grid), lattice.pairs(queries, lattice.out)
     kept = _room(v, spectra, lattice, keep)
     scores = queries.new_zeros(spectra.shape[1], *queries.shape[:-1])
+    padding = _Padding(lattice)
     for b, g, c in lattice.tiles(v):
         facing = y[b, g, :, c].contiguous()
-        for r, maps in enumerate(_convolved(v[b, g, c], spectra[g], lattice)):
+        found = _convolved(padding.transform(v[b, g, c]), spectra[g], lattice)
+        for r, maps in enumerate(found):
             if keep:
                 kept[r, b, g, c] = maps
             scores[r, b, g] += _dot(facing, maps.unsqueeze(2), len(lattice.grid))
@@ -184,17 +210,18 @@ def derivatives(
     by_tokens = values.new_empty(batch, queries, groups, shared, 2 * v.shape[2])
     of_y = lattice.pairs(by_tokens.movedim(1, 3), lattice.out)
     points = math.prod(lattice.buffer)
+    padding, strided = _Padding(lattice), _Padding(lattice, lattice.stride)
     for b, g, c in lattice.tiles(v):
         facing = y[b, g, :, c].contiguous()
-        buffers = v.new_zeros(*v[b, g, c].shape[:3], *lattice.buffer)
+        v_hat = padding.transform(v[b, g, c]).conj_physical_()
+        buffers = strided.room(facing[:, :, 0])
         inside = lattice.inside(buffers, lattice.stride)
-        # The conjugate of a transform is the inverse transform of the conjugate.
-        lattice.inside(buffers).copy_(v[b, g, c].conj())
-        v_hat = torch.fft.ifftn(buffers, dim=lattice.axes, norm="forward")
-        buffers.zero_()
         total_v: Tensor | None = None
         total_y: Tensor | None = None
-        found = kept[:, b, g, c] if kept.numel() else _convolved(v[b, g, c], spectra[g], lattice)
+        if kept.numel():
+            found: Iterable[Tensor] = kept[:, b, g, c]
+        else:
+            found = _convolved(v_hat.conj(), spectra[g], lattice)
         for r, maps in enumerate(found):
             weight = weights[r, b, g]
             if shared == 1:
