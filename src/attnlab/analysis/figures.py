@@ -23,18 +23,21 @@ NUMBERS = 12
 
 
 def layers_figure(found: Analysis, title: str) -> Figure:
-    """Draw CKA between layers and the similarity of their kernels as two heat maps."""
+    """Draw CKA between layers and, where there are any, the similarity of their kernels."""
     names = [each.mixer for each in found.kernels]
     rows = max(len(found.layers), len(names))
     with matplotlib.rc_context(style.SETTINGS):
-        caption = (
-            f"CKA of {found.samples} held-out samples · kernels: mean cosine of rows over all pairs"
-            " of heads, on the diagonal between the heads of one mixer · grey: not defined"
-        )
+        caption = f"CKA of {found.samples} held-out samples · grey: not defined"
+        if names:
+            caption += (
+                " · kernels: mean cosine of rows over all pairs of heads, on the diagonal between "
+                "the heads of one mixer"
+            )
         fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption))
-        left, right = fig.subplots(1, 2)
-        _heat(left, found.cka, found.layers, "linear CKA of outputs", signed=False)
-        _heat(right, found.similarity, names, "similarity of kernels", signed=True)
+        axes = fig.subplots(1, 2 if names else 1, squeeze=False)[0]
+        _heat(axes[0], found.cka, found.layers, "linear CKA of outputs", signed=False)
+        if names:
+            _heat(axes[1], found.similarity, names, "similarity of kernels", signed=True)
     return fig
 
 

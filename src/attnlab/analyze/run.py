@@ -113,6 +113,9 @@ class _Output:
     def write(self, network: nn.Module, batches: Sequence[Tensor]) -> None:
         """Analyse, write tables and pictures, print what matters."""
         asked = self.asked
+        sample = torch.cat(list(batches))[asked.image]
+        points = asked.queries or overlay.default_points(*sample.shape[-2:])
+        kernels = overlay.kernels_at(network, sample, points)
         found = analyse(network, batches, asked.kernel_samples, asked.max_queries)
         self.out.mkdir(parents=True, exist_ok=True)
         paths = tables.write(found, self.out)
@@ -122,13 +125,9 @@ class _Output:
             pictures["layers"] = figures.layers_figure(found, f"Layers of {title}")
         if found.kernels:
             pictures["measures"] = figures.measures_figure(found, f"Kernels of {title}")
-            sample = torch.cat(list(batches))[asked.image]
-            points = asked.queries or overlay.default_points(*sample.shape[-2:])
-            kernels = overlay.kernels_at(network, sample, points)
-            if kernels:
-                path = self.out / "query_kernels.csv"
-                heads = figures.MOST_HEADS
-                paths.append(tables.write_query_kernels(kernels, points, heads, path))
+        if kernels:
+            path, heads = self.out / "query_kernels.csv", figures.MOST_HEADS
+            paths.append(tables.write_query_kernels(kernels, points, heads, path))
             pictures |= _kernel_pictures(overlay.picture(sample), kernels, points, title)
         pictures |= dict(_learnt_pictures(network, title))
         paths += [self._draw(stem, figure) for stem, figure in pictures.items()]
@@ -154,8 +153,6 @@ def _kernel_pictures(
     points: Sequence[overlay.Point],
     title: str,
 ) -> dict[str, Figure]:
-    if not kernels:
-        return {}
     return {
         f"kernels_{row}_{column}": figures.kernels_figure(
             image, kernels, index, f"Kernels of {title}, seen from pixel {row}, {column}"
