@@ -18,6 +18,7 @@ from attnlab.operators.base import Grid
 from attnlab.operators.lisa import tables as rpe
 from attnlab.operators.lisa.factors import Factors
 from attnlab.operators.lisa.kernels import ACTIVATIONS, pattern_scores
+from attnlab.operators.lisa.spectral import KEPT_BYTES
 
 Encoding = Sequence[Float[Tensor, "groups rpes encoding_rank _"]]
 Composing = Sequence[Float[Tensor, "heads rpes rank _"]]
@@ -27,9 +28,6 @@ KeyFeatures = Float[Tensor, "batch groups keys features"]
 Values = Float[Tensor, "batch heads keys value_dim"]
 Prior = Float[Tensor, "batch heads queries rpes"]
 Output = Float[Tensor, "batch heads queries value_dim"]
-
-KEPT_BYTES = 2**29
-"""Most memory the products may keep for the backward; above it they are computed again there."""
 
 
 def convolve(
