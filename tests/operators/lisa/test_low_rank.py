@@ -50,18 +50,15 @@ def test_pattern_and_mask_equal_the_dense_form(grid: Grid, stride: int, activati
     encoding, composing = random_factors(grid, groups), random_factors(grid, heads)
     leaves = [x.requires_grad_() for x in (*inputs, *encoding, *composing)]
 
-    def spread(factors: list[Tensor]) -> Tensor:
-        return toeplitz(full_tables(factors), grid, stride)
-
     at = {"grid": grid, "stride": stride}
     for actual, expected in (
         (
             low_rank.pattern(*inputs, encoding, composing, activation, **at),
-            dense.pattern(*inputs, spread(encoding), spread(composing), activation),
+            dense.pattern(*inputs, full_tables(encoding), full_tables(composing), activation, **at),
         ),
         (
             low_rank.mask(*inputs, composing, activation, **at),
-            dense.mask(*inputs, spread(composing), activation),
+            dense.mask(*inputs, full_tables(composing), activation, **at),
         ),
     ):
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)

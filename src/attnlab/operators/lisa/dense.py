@@ -1,16 +1,20 @@
-"""The exact operator over dense Toeplitz matrices, O(N^2): fastest on small grids."""
+"""The exact operator by sums over all pairs of tokens, O(N^2): fastest on small grids."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attnlab.operators.base import Grid
+from attnlab.operators.lisa.dense_op import lisa_dense_mix, lisa_dense_scores
 from attnlab.operators.lisa.kernels import ACTIVATIONS, attention, pattern_scores
+from attnlab.operators.lisa.tables import toeplitz
 
 QueryFeatures = Float[Tensor, "batch heads queries features"]
 KeyFeatures = Float[Tensor, "#batch groups keys features"]
 Values = Float[Tensor, "batch heads keys value_dim"]
 Prior = Float[Tensor, "batch heads queries rpes"]
-Composing = Float[Tensor, "heads rpes queries keys"]
+Encoding = Float[Tensor, "groups rpes *offsets"]
+Composing = Float[Tensor, "heads rpes *offsets"]
 Output = Float[Tensor, "batch heads queries value_dim"]
 
 
@@ -19,27 +23,37 @@ def pattern(
     phi_k: KeyFeatures,
     v: Values,
     prior: Prior,
-    encoding: Float[Tensor, "groups rpes queries keys"],
+    encoding: Encoding,
     composing: Composing,
     activation: str = "identity",
+    *,
+    grid: Grid,
+    stride: int = 1,
 ) -> Output:
-    """Return sum_m (sum_r s_nr P_r[n, m]) v_m, with s as in `pattern_scores`.
+    """Return sum_m (sum_r s_nr P_r[p(n) - p(m)]) v_m, with s as in `pattern_scores`.
 
-    E meets the key features before the queries do: one product over the whole batch, and no
-    N x N array per head but kappa itself.
+    E meets the key features before the queries do: one product over the whole batch.
 
     Args:
-        phi_q: Query features.
-        phi_k: Key features.
-        v: Values.
+        phi_q: Query features, at the output tokens.
+        phi_k: Key features, at all tokens.
+        v: Values, at all tokens.
         prior: q_n . w_r, added to the scores.
-        encoding: E as Toeplitz matrices.
-        composing: P as Toeplitz matrices.
+        encoding: Full tables E.
+        composing: Full tables P.
         activation: Key of `ACTIVATIONS`.
+        grid: Size of the token grid.
+        stride: Step between output tokens.
     """
-    encoded_keys = torch.einsum("grnm,bgmc->bgrcn", encoding, phi_k)
-    scores = pattern_scores(phi_q, encoded_keys, prior, activation)
-    return torch.einsum("bhnr,hrnm->bhnm", scores, composing) @ v
+    if _in_plain_operators(phi_q, phi_k):
+        matrices = toeplitz(encoding, grid, stride)
+        encoded_keys = torch.einsum("grnm,bgmc->bgrcn", matrices, phi_k)
+        scores = pattern_scores(phi_q, encoded_keys, prior, activation)
+        return _structure(scores, composing, grid, stride) @ v
+    encoded, _ = lisa_dense_scores(phi_q, phi_k, encoding, [*grid], stride)
+    scores = ACTIVATIONS[activation](encoded + prior)
+    out: Tensor = lisa_dense_mix(scores, v, composing, None, None, [*grid], stride)
+    return out
 
 
 def mask(
@@ -49,7 +63,28 @@ def mask(
     prior: Prior,
     composing: Composing,
     activation: str = "identity",
+    *,
+    grid: Grid,
+    stride: int = 1,
 ) -> Output:
-    """Return sum_m a_nm (sum_r f(prior_nr) P_r[n, m]) v_m; arguments as in `pattern`."""
+    """Return sum_m a_nm (sum_r f(prior_nr) P_r[p(n) - p(m)]) v_m; arguments as in `pattern`."""
     scores = ACTIVATIONS[activation](prior)
-    return (attention(phi_q, phi_k) * torch.einsum("bhnr,hrnm->bhnm", scores, composing)) @ v
+    if _in_plain_operators(phi_q, phi_k):
+        return (attention(phi_q, phi_k) * _structure(scores, composing, grid, stride)) @ v
+    out: Tensor = lisa_dense_mix(scores, v, composing, phi_q, phi_k, [*grid], stride)
+    return out
+
+
+def _in_plain_operators(phi_q: QueryFeatures, phi_k: KeyFeatures) -> bool:
+    """Return whether to build N x N arrays: in an exported program, and for shared one-hot keys.
+
+    The former should need no operator of ours; with the latter, of N features, attention is an
+    N x N array already.
+    """
+    return torch.compiler.is_exporting() or len(phi_k) != len(phi_q)
+
+
+def _structure(
+    scores: Prior, composing: Composing, grid: Grid, stride: int
+) -> Float[Tensor, "batch heads queries keys"]:
+    return torch.einsum("bhnr,hrnm->bhnm", scores, toeplitz(composing, grid, stride))

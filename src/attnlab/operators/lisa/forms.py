@@ -7,7 +7,6 @@ from torch import Tensor
 
 from attnlab.operators.base import Grid
 from attnlab.operators.lisa import dense, low_rank, spectral
-from attnlab.operators.lisa import tables as rpe
 from attnlab.operators.lisa.factors import unpack
 from attnlab.operators.lisa.trilinear import Lattice
 
@@ -33,7 +32,7 @@ class Features(NamedTuple):
 def mix_dense(
     features: Features, tables: dict[str, Tensor], activation: str, *, grid: Grid, stride: int
 ) -> Mixed:
-    """Mix by Toeplitz matrices, O(N^2).
+    """Mix by sums over all pairs of tokens, O(N^2).
 
     Args:
         features: Of the tokens.
@@ -42,9 +41,8 @@ def mix_dense(
         grid: Size of the token grid.
         stride: Step between output tokens.
     """
-    spread = {name: rpe.toeplitz(table, grid, stride) for name, table in tables.items()}
     mix = dense.pattern if "encoding" in tables else dense.mask
-    return mix(*features, **spread, activation=activation)
+    return mix(*features, **tables, activation=activation, grid=grid, stride=stride)
 
 
 def mix_spectral(
@@ -85,3 +83,7 @@ def mix_low_rank(
         return low_rank.mask(*features, composing, activation, grid=grid, stride=stride)
     encoding = unpack(tables["encoding"], grid)
     return low_rank.pattern(*features, encoding, composing, activation, grid=grid, stride=stride)
+
+
+TABLE_FORMS = {"none": mix_dense, "low_rank": mix_low_rank}
+"""Forms that take the tables themselves, by `approximation`; all others take their spectra."""
