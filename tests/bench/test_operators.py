@@ -91,6 +91,19 @@ def test_time_is_foretold_from_the_largest_cell_so_far() -> None:
     assert limits.reason(subject, FORWARD, SETTING, large) == ""
 
 
+def test_memory_is_foretold_by_formula_until_it_was_weighed() -> None:
+    subject, small, large = BY_NAME["dense attention, masked"], Cell(14, 9), Cell(56, 9)
+    formula = [subject.memory(SETTING, cell) for cell in (small, large)]
+    limits = Limits(max_s=10.0, max_bytes=formula[1] - 1)
+    assert limits.reason(subject, FORWARD, SETTING, large).endswith(" GiB")
+    limits.weigh(subject, SETTING, small, round(0.9 * formula[0]))
+    assert limits.reason(subject, FORWARD, SETTING, large) == ""
+    limits.weigh(subject, SETTING, Cell(28, 9), round(2 * subject.memory(SETTING, Cell(28, 9))))
+    limits.weigh(subject, SETTING, small, 1)  # smaller: no news
+    expected = 2 * formula[1] / 2**30
+    assert limits.reason(subject, FORWARD, SETTING, large) == f"skipped: about {expected:.1f} GiB"
+
+
 def test_ratios_are_to_qna_in_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def interleave(calls, device, rounds, budget_s):
         times = {UNIT: [1.0, 2.0, 4.0], "convolution": [3.0, 4.0, 20.0]}

@@ -11,13 +11,14 @@ from attnlab.bench import scaling_tables as tables
 from attnlab.bench.cli import main
 from attnlab.bench.measure import Row, Timing
 from attnlab.bench.scaling import per_image
-from attnlab.bench.scaling_plot import form_curves, peer_curves
+from attnlab.bench.scaling_plot import form_curves, peer_curves, scaling_figure
 from attnlab.bench.scaling_subjects import SUBJECTS, UNIT, NaiveAttention, lisa_name
 from attnlab.bench.subjects import Cell, Setting
 from attnlab.bench.timing import spread
 from attnlab.operators.base import MixerFactory
 from attnlab.operators.baselines import SelfAttention
-from attnlab.operators.lisa.module import APPROXIMATIONS, LiSA
+from attnlab.operators.lisa.module import LiSA
+from attnlab.operators.lisa.options import APPROXIMATIONS
 
 SETTING = Setting(2, 64, torch.float32, torch.device("cpu"))
 BY_NAME = {subject.name: subject for subject in SUBJECTS}
@@ -118,6 +119,15 @@ def test_curves_share_colours_by_family_and_lisa_is_thick() -> None:
     assert {forms[name].colour for name in (FEW, FFT, MANY)} == {lisa[0].colour}
     assert forms[FFT].linestyle == forms[lisa_name("circular")].linestyle == "-"
     assert len({(curve.colour, curve.linestyle) for curve in forms.values()}) == len(forms)
+
+
+def test_the_picture_leaves_out_what_did_not_run() -> None:
+    rows = [Row(Cell(side), FFT, notes={"training": "fails"}) for side in (7, 14)]
+    rows += [Row(Cell(side), UNIT, training=KNOWN, training_peak=side) for side in (7, 14)]
+    time, memory, legend = scaling_figure(rows, SUBJECTS, "caption").axes
+    assert [line.get_xdata().tolist() for line in time.get_lines()] == [[49, 196]]
+    assert memory.get_lines()[0].get_ydata().tolist() == [7 / 2**20, 14 / 2**20]
+    assert [text.get_text() for text in legend.get_legend().get_texts()] == [UNIT]
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

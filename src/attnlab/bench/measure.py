@@ -11,7 +11,7 @@ from attnlab.bench.memory import inference_call, peak_bytes, saved_bytes, traini
 from attnlab.bench.subjects import UNIT, Cell, Setting, Subject
 from attnlab.bench.timing import Spread, interleave, ratios, seconds, spread, synchronise
 
-FORWARD, TRAINING = "forward", "training"
+FORWARD, TRAINING, MEMORY = "forward", "training", "memory"
 Call = Callable[[], object]
 
 
@@ -52,7 +52,8 @@ class Row:
 class Limits:
     """Keeps cells out that would take too long or too much memory.
 
-    The time of a cell is foretold from the largest cell that the same subject has run.
+    Time and memory of a cell are foretold from the largest cell that the same subject has run, the
+    memory of the first cell from its formula.
 
     Attributes:
         max_s: Seconds that one call may take.
@@ -67,14 +68,22 @@ class Limits:
 
     def note(self, subject: Subject, mode: str, work: float, taken_s: float) -> None:
         """Remember what a call has taken."""
-        if work >= self.known.get((subject.name, mode), (0.0, 0.0))[0]:
-            self.known[subject.name, mode] = (work, taken_s)
+        self._note(subject.name, mode, work, taken_s)
+
+    def weigh(self, subject: Subject, setting: Setting, cell: Cell, peak: int) -> None:
+        """Remember what a training step has allocated."""
+        self._note(subject.name, MEMORY, subject.memory(setting, cell), peak)
+
+    def _note(self, name: str, what: str, expected: float, found: float) -> None:
+        if expected >= self.known.get((name, what), (0.0, 0.0))[0]:
+            self.known[name, what] = (expected, found)
 
     def reason(self, subject: Subject, mode: str, setting: Setting, cell: Cell) -> str:
         """Return why a subject should not run, empty if it may."""
         if subject.name == self.unit:  # the others are measured in units of it
             return ""
-        memory = subject.memory(setting, cell)
+        formula, peak = self.known.get((subject.name, MEMORY), (1.0, 1.0))
+        memory = subject.memory(setting, cell) * peak / formula
         if memory > self.max_bytes:
             return f"skipped: about {memory / 2**30:.1f} GiB"
         work, taken = self.known.get((subject.name, mode), (1.0, 0.0))
@@ -138,6 +147,7 @@ def _prepare(
     limits.note(subject, mode, subject.work(setting, cell), taken)
     if mode == FORWARD:
         return call, replace(row, forward_peak=peak)
+    limits.weigh(subject, setting, cell, peak)
     return call, replace(row, training_peak=peak, saved=_saved(module, subject, setting, cell))
 
 

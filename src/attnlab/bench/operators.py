@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, default=64, help="channels; default: 64")
     parser.add_argument("--windows", type=int, nargs="+", help="odd window sizes")
     parser.add_argument("--maps", type=int, nargs="+", help="rows and columns of tokens")
-    common.add_contest(parser, UNIT)
+    common.add_contest(parser, UNIT, gib=6)
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:

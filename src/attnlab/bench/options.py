@@ -23,14 +23,14 @@ def add_common(parser: argparse.ArgumentParser, batch: int | None, out: str) -> 
     )
 
 
-def add_contest(parser: argparse.ArgumentParser, unit: str) -> None:
+def add_contest(parser: argparse.ArgumentParser, unit: str, gib: float) -> None:
     """Add what a benchmark of many subjects leaves out, and how long it takes."""
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"subjects beside {unit}")
     parser.add_argument("--quick", action="store_true", help="a subset of a few minutes")
     parser.add_argument("--budget", type=float, help="seconds of samples per subject and cell")
     parser.add_argument("--max-seconds", type=float, help="skip what takes longer per call")
     parser.add_argument(
-        "--max-gib", type=float, default=6.0, help="skip what takes more; default: 6"
+        "--max-gib", type=float, default=gib, help=f"skip what takes more; default: {gib:g}"
     )
 
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens in a batch, so that small maps come as many images; at least one image; "
         f"default: {TOKENS}, with --networks {NETWORK_TOKENS}",
     )  # fmt: skip
-    common.add_contest(parser, UNIT)
+    common.add_contest(parser, UNIT, gib=4)
     parser.add_argument(
         "--networks", action="store_true", help="whole networks: lisa_vit_small and its DeiT twin"
     )
@@ -117,8 +117,9 @@ def _write(
     if lines := tables.fit_lines(rows):
         write_atomically(out / "scaling_fits.csv", csv_text(header, lines))
     caption = f"{header['Hardware']}, {header['Threads']} threads · {header['Setting']}"
-    style.save(scaling_figure(rows, subjects, caption), out, "scaling")
     write_atomically(out / "scaling.md", tables.page(header, rows, subjects, batches))
+    if any(row.training for row in rows):
+        style.save(scaling_figure(rows, subjects, caption), out, "scaling")
     print("\n".join(tables.key_figures(rows)))
     print(f"{out}: scaling.md, scaling.csv, scaling_fits.csv, scaling.png")
 

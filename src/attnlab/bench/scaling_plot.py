@@ -68,19 +68,14 @@ def _curves(first: Sequence[str], entries: Iterable[tuple[str, str, float]]) -> 
 
 def scaling_figure(rows: Sequence[Row], subjects: Sequence[Subject], caption: str) -> Figure:
     """Draw forward + backward: above LiSA and its peers, below LiSA's forms; exponents beside."""
-    groups = [
-        (curves, title)
-        for curves, title in (
-            (peer_curves(subjects), "LiSA and its peers"),
-            (form_curves(subjects), "forms of LiSA"),
-        )
-        if curves
-    ]
+    ran = [subject for subject in subjects if _ran(rows, subject.name)]
+    curves_of = {"LiSA and its peers": peer_curves(ran), "forms of LiSA": form_curves(ran)}
+    groups = {title: curves for title, curves in curves_of.items() if curves}
     caption = "\n".join(textwrap.wrap(caption, 110))
     with matplotlib.rc_context(style.SETTINGS):
         fig = style.figure(4.4 * len(groups), "Cost against the number of tokens", caption)
         grid = fig.add_gridspec(2 * len(groups), 2, height_ratios=[1, 0.3] * len(groups))
-        for line, (curves, title) in enumerate(groups):
+        for line, (title, curves) in enumerate(groups.items()):
             axes = [fig.add_subplot(grid[2 * line, column]) for column in (0, 1)]
             for ax, name in zip(axes, SHOWN, strict=True):
                 heading, value = MEASURES[name]
@@ -88,6 +83,10 @@ def scaling_figure(rows: Sequence[Row], subjects: Sequence[Subject], caption: st
                 ax.set_title(f"{title}\n{heading}", loc="left", fontsize=10)
             _legend(fig.add_subplot(grid[2 * line + 1, :]), axes[0], rows, curves)
     return fig
+
+
+def _ran(rows: Sequence[Row], subject: str) -> bool:
+    return any(row.training for row in rows if row.subject == subject)
 
 
 def _draw(ax: Axes, rows: Sequence[Row], curves: Sequence[Curve], value: Value) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from attnlab.bench.subjects import Amount, Cell, Setting, Subject, maps, numbers, per_pair
 from attnlab.operators.base import Grid
 from attnlab.operators.baselines import CrossCovariance, GlobalFilter, SelfAttention
-from attnlab.operators.lisa.module import APPROXIMATIONS, LiSA
+from attnlab.operators.lisa.module import LiSA
+from attnlab.operators.lisa.options import APPROXIMATIONS
 
 UNIT = "SDPA"
 """The subject that all ratios are to."""
@@ -44,6 +45,11 @@ def lisa_name(approximation: str, num_rpes: int = RPES) -> str:
 def per_token(setting: Setting, cell: Cell) -> float:
     """Work of whatever is linear in the number of tokens, or a logarithm above it."""
     return numbers(setting, cell) * math.log2(cell.tokens + 1)
+
+
+def per_axis(setting: Setting, cell: Cell) -> float:
+    """Work of matrix products along one axis after the other."""
+    return numbers(setting, cell) * cell.side
 
 
 def score_maps(per_sample: float, shared: float = 0) -> Amount:
@@ -85,6 +91,7 @@ def _lisa(approximation: str, num_rpes: int, setting: Setting, cell: Cell) -> nn
 def _lisa_subjects() -> list[Subject]:
     """Return a subject per approximation and R."""
     subjects = []
+    works = {"none": per_pair, "low_rank": per_axis}
     for approximation in APPROXIMATIONS:
         dense = approximation == "none"
         for num_rpes in VARIED.get(approximation, (RPES,)):
@@ -96,7 +103,7 @@ def _lisa_subjects() -> list[Subject]:
                     family=f"LiSA {approximation}",
                     build=functools.partial(_lisa, approximation, num_rpes),
                     memory=score_maps(6, 4 * num_rpes) if dense else maps(20 + 16 * num_rpes),
-                    work=per_pair if dense else per_token,
+                    work=works.get(approximation, per_token),
                 )
             )
     return subjects
