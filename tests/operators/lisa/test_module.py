@@ -13,11 +13,13 @@ from attnlab.operators.lisa.factors import full_tables, unpack
 from tests.operators.contract import OperatorLaws, assert_close, gradients
 
 dense = partial(LiSA, approximation="none")
+fft = partial(LiSA, approximation="fft")
 
 
 class TestLiSA(OperatorLaws):
     variants: ClassVar[dict[str, MixerFactory]] = {
-        "fft": LiSA,
+        "auto": LiSA,
+        "fft": fft,
         "none": dense,
         "circular": partial(LiSA, approximation="circular"),
         "truncated": partial(LiSA, approximation="truncated", kept_frequencies=0.6),
@@ -25,19 +27,19 @@ class TestLiSA(OperatorLaws):
         "low_rank": partial(LiSA, approximation="low_rank"),
         "low_rank_keys_per_head": partial(LiSA, approximation="low_rank", rank=2, key_groups=3),
         "no_patterns": partial(LiSA, num_rpes=0),
-        "l2": partial(LiSA, kernel="l2"),
+        "l2": partial(fft, kernel="l2"),
         "elu": partial(dense, kernel="elu"),
-        "elu_key_per_head": partial(LiSA, kernel="elu", key_groups=3, num_rpes=3),
+        "elu_key_per_head": partial(fft, kernel="elu", key_groups=3, num_rpes=3),
         "softmax": partial(dense, kernel="softmax"),
         "softmax_key_per_head": partial(dense, kernel="softmax", key_groups=3, key_dim=5),
-        "mask": partial(LiSA, variant="mask", key_dim=3),
+        "mask": partial(fft, variant="mask", key_dim=3),
         "mask_none": partial(dense, variant="mask", kernel="elu"),
         "mask_circular": partial(LiSA, variant="mask", approximation="circular", key_dim=3),
         "mask_truncated": partial(LiSA, variant="mask", approximation="truncated", key_dim=3),
         "mask_split": partial(LiSA, variant="mask", approximation="split", key_dim=3),
         "mask_low_rank": partial(LiSA, variant="mask", approximation="low_rank", key_dim=3, rank=1),
         "mask_softmax": partial(dense, variant="mask", kernel="softmax", activation="tanh"),
-        "softmax_scores": partial(LiSA, activation="softmax", content=False),
+        "softmax_scores": partial(fft, activation="softmax", content=False),
         "tanh_scores": partial(dense, activation="tanh", query_weights=False),
     }
 
@@ -216,9 +218,9 @@ def test_uncounted_flops_of_the_other_forms() -> None:
     flops = {
         name: LiSA(12, 3, (4, 2), key_dim=5, **options).uncounted_flops((4, 2))
         for name, options in {
-            "fft": {},
+            "fft": {"approximation": "fft"},
             "split": {"approximation": "split"},
-            "mask": {"variant": "mask"},
+            "mask": {"approximation": "fft", "variant": "mask"},
             "none": {"approximation": "none"},
             "low_rank": {"approximation": "low_rank"},
             "no_patterns": {"num_rpes": 0},
@@ -245,11 +247,11 @@ def test_uncounted_flops_of_the_other_forms() -> None:
         ({"kept_frequencies": 0.0}, r"kept_frequencies=0\.0"),
         ({"kept_frequencies": 1.5}, r"kept_frequencies=1\.5"),
         ({"rank": 0}, "rank=0 must be at least 1"),
-        ({"approximation": "fast"}, "approximation='fast' .* none, fft, circular"),
+        ({"approximation": "fast"}, "approximation='fast' .* auto, none, fft, circular"),
         ({"kernel": "cosine"}, "kernel='cosine' .* double_softmax, l2"),
         ({"variant": "gate"}, "variant='gate' .* pattern, mask"),
         ({"activation": "relu"}, "activation='relu' .* identity, softmax"),
-        ({"kernel": "softmax"}, "kernel='softmax' .* approximation='fft'"),
+        ({"kernel": "softmax", "approximation": "fft"}, "kernel='softmax' .* approximation='fft'"),
         (
             {"kernel": "softmax", "approximation": "circular"},
             "kernel='softmax' .* approximation='circular'",

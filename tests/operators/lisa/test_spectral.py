@@ -13,7 +13,7 @@ from attnlab.operators.lisa.spectral import compose, encode, fast_length, lattic
 def convolved(maps: Tensor, tables: Tensor, grid: tuple[int, ...], stride: int, **how) -> Tensor:
     """Return P_r * x as [rpes, batch, heads, queries, channels], one r at a time."""
     where = lattice(grid, stride, **how)
-    spectra = table_spectra(tables, where, **how)
+    spectra = table_spectra(tables, where)
     rpes, queries = tables.shape[1], np.prod(where.out)
     one_hot = torch.eye(rpes, dtype=maps.dtype)[:, None, None, None].expand(
         -1, *maps.shape[:2], queries, -1

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import kernels, spectral, weights
-from attnlab.operators.lisa.forms import Features, mix_dense, mix_low_rank, mix_spectral
+from attnlab.operators.lisa.cost import cheapest
+from attnlab.operators.lisa.forms import TABLE_FORMS, Features, mix_spectral
 from attnlab.operators.lisa.options import check_options
 from attnlab.operators.lisa.parameterisation import Entries, Parameterisation, Separable
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention
-from attnlab.operators.lisa.trilinear import Lattice
+from attnlab.operators.lisa.remembered import Remembered
+from attnlab.operators.lisa.spectral import table_spectra
 
 
 class LiSA(TokenMixer):
@@ -40,9 +42,10 @@ class LiSA(TokenMixer):
         stride: Step between output tokens; keys and values sit on every token.
         out_dim: Channels of the values and of the output; `dim` when None.
         num_rpes: Number R of relative position embeddings; 0 leaves the content term beta a_nm.
-        approximation: ``none`` (dense) and ``fft`` compute one function; ``circular`` wraps round
-            the grid, ``truncated`` keeps the low frequencies of the tables, ``split`` lets RPE r
-            act on its own 1/R of each head's channels, ``low_rank`` learns separable tables.
+        approximation: ``none`` (dense) and ``fft`` compute one function, ``auto`` is the faster by
+            `cost.cheapest`; ``circular`` wraps round the grid, ``truncated`` keeps the tables' low
+            frequencies, ``split`` lets RPE r act on its own 1/R of each head's channels,
+            ``low_rank`` learns separable tables.
         kernel: Attention kernel a, see `kernels.features`; ``softmax`` is quadratic.
         variant: Tables composed with scores (``pattern``) or multiplied into a (``mask``).
         key_dim: Channels of a query and a key, per head.
@@ -71,7 +74,9 @@ class LiSA(TokenMixer):
         *,
         out_dim: int | None = None,
         num_rpes: int = 4,
-        approximation: Literal["none", "fft", "circular", "truncated", "split", "low_rank"] = "fft",
+        approximation: Literal[
+            "auto", "none", "fft", "circular", "truncated", "split", "low_rank"
+        ] = "auto",
         kernel: Literal["double_softmax", "l2", "elu", "softmax"] = "double_softmax",
         variant: Literal["pattern", "mask"] = "pattern",
         key_dim: int = 16,
@@ -107,12 +112,13 @@ class LiSA(TokenMixer):
         self.activation = activation
         self.content = content
         self.query_weights = query_weights
-        self.kept_frequencies = kept_frequencies if approximation == "truncated" else 1.0
+        self.kept = kept_frequencies if approximation == "truncated" else 1.0
         self.periodic = approximation == "circular"
         self.split = approximation == "split" and num_rpes > 0
         self.stored: Parameterisation = (
             Separable(rank) if approximation == "low_rank" else Entries(self.periodic)
         )
+        self._remembered: Remembered[dict[str, Tensor]] = Remembered()
         self._create_parameters()
 
     def _create_parameters(self) -> None:
@@ -142,10 +148,13 @@ class LiSA(TokenMixer):
         grid = tuple(x.shape[1:-1])
         q, k, v, prior = self._project(x)
         phi_q, phi_k = kernels.features(q, k, self.temperature, self.kernel)
-        if not self.num_rpes:
-            return self._merge(self._content(phi_q, phi_k, v), grid)
-        y = self._mix(Features(phi_q, phi_k, v, prior), grid)
-        return self._merge(y + self._content(phi_q, phi_k, v) if self.content else y, grid)
+        terms = []
+        if self.num_rpes:
+            terms.append(self._mix(Features(phi_q, phi_k, v, prior), grid))
+        if self.content:
+            gain = self.content_gain[:, None, None]
+            terms.append(kernels.linear_attention(gain * phi_q, phi_k, v))
+        return self._merge(sum(terms[1:], terms[0]), grid)
 
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Compute the layer by the defining sums of `reference.structure_aware_attention`."""
@@ -173,9 +182,8 @@ class LiSA(TokenMixer):
             tables["composing"] = self.temperature.new_zeros(
                 self.heads, 0, *(2 * n - 1 for n in grid)
             )
-        if self.kept_frequencies < 1:
-            kept = self.kept_frequencies
-            tables = {name: low_passed(table, grid, kept) for name, table in tables.items()}
+        if self.kept < 1:
+            tables = {name: low_passed(t, grid, self.kept) for name, t in tables.items()}
         return {
             "encoding": tables.get("encoding"),
             "composing": tables["composing"],
@@ -205,9 +213,6 @@ class LiSA(TokenMixer):
             prior = q.new_zeros(*q.shape[:3], self.num_rpes)
         return q, k, v, prior
 
-    def _content(self, phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:
-        return kernels.linear_attention(self.content_gain[:, None, None] * phi_q, phi_k, v)
-
     def _tables(self, grid: Grid) -> dict[str, Tensor]:
         """Return what is stored for `grid`: composing, and encoding in the variant ``pattern``."""
         # The sum over m gains tokens as the grid grows; sum_m a_nm E does not.
@@ -217,26 +222,40 @@ class LiSA(TokenMixer):
             for name, table in self._learnt_tables().items()
         }
 
-    def _mix(self, features: Features, grid: Grid) -> Tensor:
-        """Return the structure term by the form that `approximation` names."""
-        tables = self._tables(grid)
-        if self.approximation == "none":
-            return mix_dense(features, tables, self.activation, grid=grid, stride=self.stride)
-        if self.approximation == "low_rank":
-            return mix_low_rank(features, tables, self.activation, grid=grid, stride=self.stride)
-        lattice = spectral.lattice(
-            grid, self.stride, periodic=self.periodic, kept=self.kept_frequencies
+    def _form(self, grid: Grid, dtype: torch.dtype, device_type: str) -> str:
+        """Return `approximation`, ``auto`` resolved."""
+        if self.approximation != "auto":
+            return self.approximation
+        if self.kernel == "softmax":
+            return "none"
+        return cheapest(
+            grid,
+            stride=self.stride,
+            rpes=self.num_rpes,
+            heads=self.heads,
+            key_groups=self.key_groups,
+            key_dim=self.key_dim,
+            out_dim=self.out_dim,
+            variant=self.variant,
+            dtype=dtype,
+            device_type=device_type,
         )
-        spectra = self._spectra(tables, lattice)
-        return mix_spectral(features, spectra, self.activation, lattice=lattice, split=self.split)
 
-    def _spectra(self, tables: dict[str, Tensor], lattice: Lattice) -> dict[str, Tensor]:
-        return {
-            name: spectral.table_spectra(
-                table, lattice, periodic=self.periodic, kept=self.kept_frequencies
-            )
-            for name, table in tables.items()
-        }
+    def _mix(self, features: Features, grid: Grid) -> Tensor:
+        """Return the structure term by the form that `approximation` names or leaves open."""
+        form = self._form(grid, features.v.dtype, features.v.device.type)
+        if form in TABLE_FORMS:
+            tables = self._tables(grid)
+            mix = TABLE_FORMS[form]
+            return mix(features, tables, self.activation, grid=grid, stride=self.stride)
+        lattice = spectral.lattice(grid, self.stride, periodic=self.periodic, kept=self.kept)
+        spectra = self._remembered.get(
+            lattice,
+            [*self._learnt_tables().values()],
+            lambda: {n: table_spectra(t, lattice) for n, t in self._tables(grid).items()},
+            changing=self.training or torch.is_grad_enabled(),
+        )
+        return mix_spectral(features, spectra, self.activation, lattice=lattice, split=self.split)
 
     def _merge(self, y: Tensor, grid: Grid) -> Tensor:
         """Concatenate the heads, put the tokens back on their grid and apply W_O."""
@@ -254,9 +273,8 @@ class LiSA(TokenMixer):
         inflated = self._copy_on_clips(frames, kernel_frames)
         for name, table in self._learnt_tables().items():
             shared = name == "composing" and self.variant == "pattern"
-            copies = self.stored.copy_over_time(
-                table, self.grid, frames, 1 / frames if shared else 1.0
-            )
+            gain = 1 / frames if shared else 1.0
+            copies = self.stored.copy_over_time(table, self.grid, frames, gain)
             setattr(inflated, name, nn.Parameter(copies))
         return inflated
 
@@ -266,7 +284,8 @@ class LiSA(TokenMixer):
 
     def uncounted_flops(self, grid: Grid) -> int:
         """Return the FLOPs of the FFTs and products of spectra, per sample and forward pass."""
-        if self.approximation in ("none", "low_rank") or not self.num_rpes:
+        weight = self.to_v.weight
+        if not self.num_rpes or self._form(grid, weight.dtype, weight.device.type) in TABLE_FORMS:
             return 0
         keys, values = self.key_groups * self.key_dim, self.out_dim
         if self.variant == "mask":

@@ -3,7 +3,7 @@
 from attnlab.operators.checks import check_one_of
 from attnlab.operators.lisa import kernels
 
-APPROXIMATIONS = ("none", "fft", "circular", "truncated", "split", "low_rank")
+APPROXIMATIONS = ("auto", "none", "fft", "circular", "truncated", "split", "low_rank")
 VARIANTS = ("pattern", "mask")
 
 

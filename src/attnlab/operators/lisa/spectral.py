@@ -64,28 +64,20 @@ def lattice(grid: Grid, stride: int = 1, *, periodic: bool = False, kept: float 
             buffer would keep others.
     """
     if periodic:
-        return Lattice(grid, grid, stride)
+        return Lattice(grid, grid, stride, periodic, kept)
     doubled = tuple(2 * size for size in grid)
     padded = doubled if kept < 1 else tuple(fast_length(2 * size - 1) for size in grid)
-    return Lattice(grid, padded, stride)
+    return Lattice(grid, padded, stride, periodic, kept)
 
 
-def table_spectra(
-    tables: Float[Tensor, "groups rpes *offsets"],
-    lattice: Lattice,
-    *,
-    periodic: bool = False,
-    kept: float = 1.0,
-) -> Spectra:
+def table_spectra(tables: Float[Tensor, "groups rpes *offsets"], lattice: Lattice) -> Spectra:
     """Return the transforms of tables, real and imaginary parts in the last axis.
 
     Args:
-        tables: Full or, with `periodic`, periodic tables for the grid.
-        lattice: Buffers of the transforms.
-        periodic: The tables wrap round the grid.
-        kept: Fraction of the frequencies kept on each axis, the lowest; the others become zero.
+        tables: Full tables for the grid, or periodic ones where the lattice is.
+        lattice: Buffers of the transforms, and the fraction of frequencies that stays.
     """
-    spectra: Tensor = lisa_spectra(tables, list(lattice.buffer), periodic, kept)
+    spectra: Tensor = lisa_spectra(tables, list(lattice.buffer), lattice.periodic, lattice.kept)
     return spectra
 
 

@@ -41,11 +41,15 @@ class Lattice:
         grid: Tokens of the values.
         buffer: Points of a transform; at least 2 n - 1 on an axis, or n where tables wrap round.
         stride: Step between the tokens of scores and results.
+        periodic: Tables wrap round the grid and have its size.
+        kept: Fraction of the frequencies kept on each axis, the lowest.
     """
 
     grid: Grid
     buffer: Grid
     stride: int = 1
+    periodic: bool = False
+    kept: float = 1.0
 
     @property
     def out(self) -> Grid:
