@@ -87,6 +87,13 @@ def test_activation_acts_over_the_patterns_of_a_token(activation: str, expected:
     torch.testing.assert_close(scores[0, 0, 0], torch.tensor(expected))
 
 
+def test_elu_sums_to_one_for_a_query_whose_elu_rounds_to_minus_one() -> None:
+    q = torch.full((1, 1, 2, 3), -25.0)
+    assert (torch.nn.functional.elu(q) == -1).all()
+    a = attention(*features(q, torch.zeros(1, 1, 4, 3), torch.ones(1), "elu"))
+    torch.testing.assert_close(a, torch.full((1, 1, 2, 4), 0.25))
+
+
 def test_elu_survives_a_query_far_below_zero() -> None:
     q = torch.full((1, 1, 2, 3), -50.0, requires_grad=True)
     phi_q, _ = features(q, torch.zeros(1, 1, 4, 3), torch.ones(1), "elu")

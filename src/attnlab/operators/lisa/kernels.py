@@ -35,11 +35,17 @@ def _l2(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     return temperature / k.shape[-2] * F.normalize(q, dim=-1), F.normalize(k, dim=-1)
 
 
+def _elu_plus_one(x: Tensor) -> Tensor:
+    # Not F.elu: it loses exp(x) below -17 in float32, and the strides of its gradient are not those
+    # that compilers foresee for heads that lie side by side (PyTorch 2.13).
+    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
+
+
 def _elu(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    phi_q, phi_k = F.elu(temperature * q) + 1, F.elu(k) + 1
+    phi_q, phi_k = _elu_plus_one(temperature * q), _elu_plus_one(k)
     total = torch.einsum("bgpnc,bgc->bgpn", _grouped(phi_q, k.shape[1]), phi_k.sum(-2))
-    # elu + 1 rounds to zero below -17 in float32: such a query attends to nothing, not to NaN.
-    return phi_q / total.flatten(1, 2).unsqueeze(-1).clamp_min(1e-6), phi_k
+    # Far below zero, exp and its gradient vanish: such a query attends to nothing, not to NaN.
+    return phi_q / total.flatten(1, 2).unsqueeze(-1).clamp_min(1e-15), phi_k
 
 
 def _softmax(q: Tensor, k: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
