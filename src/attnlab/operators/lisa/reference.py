@@ -67,14 +67,23 @@ def low_passed(
     tables: Float[Tensor, "rows rpes *offsets"], grid: Grid, kept: float
 ) -> Float[Tensor, "rows rpes *offsets"]:
     """Keep the lowest fraction `kept` of the frequencies of each axis of the 2H x 2W buffer."""
-    axes = tuple(range(2, tables.ndim))
-    spectrum = torch.fft.fftn(tables, s=[2 * size for size in grid], dim=axes)
-    for axis, size in zip(axes, grid, strict=True):
-        frequency = (torch.arange(2 * size, device=tables.device) + size) % (2 * size) - size
-        keep = (frequency.abs() <= math.ceil(kept * size)).to(spectrum.real.dtype)
-        spectrum = spectrum * keep.view(-1, *[1] * (axes[-1] - axis))
-    smooth: Tensor = torch.fft.ifftn(spectrum, dim=axes).real
-    return smooth[:, :, *(slice(2 * size - 1) for size in grid)]
+    for axis, size in enumerate(grid, 2):
+        lines = tables.movedim(axis, -1)
+        smooth = lines @ _low_pass(size, kept).to(lines)
+        tables = smooth.movedim(-1, axis)
+    return tables
+
+
+def _low_pass(size: int, kept: float) -> Float[Tensor, "offsets offsets"]:
+    """Return the projection of functions of offsets, zero at -H, on their lowest frequencies.
+
+    It is the real part of transforming, dropping frequencies and transforming back, as a matrix.
+    """
+    frequencies = torch.arange(-size, size, dtype=torch.float64)
+    keep = (frequencies.abs() <= math.ceil(kept * size)).double()
+    offsets = torch.arange(2 * size - 1)
+    kernel = (offsets[:, None] * frequencies * (math.pi / size)).cos() @ keep / (2 * size)
+    return kernel[(offsets[:, None] - offsets).abs()]
 
 
 def structure_aware_attention(
