@@ -13,6 +13,7 @@ COMMANDS = {
     "operators": "latency and memory of QnA and its peers against window and map size",
     "networks": "QnA-ViT tiny against a Swin of equal cost built from the same blocks",
     "scaling": "time and memory of LiSA and its global peers against the number of tokens",
+    "dispatch": "when LiSA is faster dense and when by FFTs; writes the cost model it chooses by",
     "input": "input pipeline against torchvision, timm and torchcodec, in processes of their own",
     "peers": "make an environment with the peers that must not share the project's",
 }

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from attnlab.operators.base import Grid
-from attnlab.operators.lisa.spectral import lattice
+from attnlab.operators.lisa.spectral import fast_length
 
 Form = Literal["none", "fft"]
 Costs = Mapping[str, Mapping[torch.dtype, Mapping[str, Mapping[str, float]]]]
@@ -45,6 +45,11 @@ class Sizes(NamedTuple):
     variant: str
 
 
+def _queries(sizes: Sizes) -> int:
+    """Return the number of output tokens."""
+    return math.prod([-(-size // sizes.stride) for size in sizes.grid])
+
+
 def dense_work(sizes: Sizes) -> dict[str, int]:
     """Count what one sample costs the dense form, by kind of operation.
 
@@ -53,7 +58,7 @@ def dense_work(sizes: Sizes) -> dict[str, int]:
         attention, product); ``products``: multiplications between queries and keys whose sums run
         over tokens or channels; ``tables``: those over R tables.
     """
-    pairs = math.prod(sizes.grid) * math.prod(lattice(sizes.grid, sizes.stride).out)
+    pairs = math.prod(sizes.grid) * _queries(sizes)
     masked = sizes.variant == "mask"
     keys = sizes.key_dim * (sizes.heads if masked else sizes.rpes * sizes.key_groups)
     return {
@@ -73,15 +78,14 @@ def spectral_work(sizes: Sizes) -> dict[str, float]:
         ``butterflies``: points times log2(points) of all transforms; ``points``: numbers in the
         padded buffers of all R; ``tokens``: those of them on tokens.
     """
-    geometry = lattice(sizes.grid, sizes.stride)
-    points = math.prod(geometry.buffer)
+    points = math.prod([fast_length(2 * size - 1) for size in sizes.grid])
     maps = sizes.key_groups * sizes.key_dim + sizes.out_dim
     if sizes.variant == "mask":
         maps = sizes.key_dim * sizes.out_dim
     return {
         "butterflies": maps * (2 * sizes.rpes + 3) * points * math.log2(points),
         "points": maps * sizes.rpes * points,
-        "tokens": maps * sizes.rpes * math.prod(geometry.out),
+        "tokens": maps * sizes.rpes * _queries(sizes),
     }
 
 
