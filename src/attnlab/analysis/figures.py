@@ -1,6 +1,7 @@
 """The pictures of an analysis, in the style of the reports."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import matplotlib
@@ -93,16 +94,17 @@ def kernels_figure(
         axes = fig.subplots(len(found), heads + 1, squeeze=False)
         for line, one in zip(axes, found, strict=True):
             _image(line[0], image)
-            line[0].set_ylabel(one.mixer, fontsize=9)
+            line[0].set_ylabel(re.sub(r"(\.\d+)\.", r"\1\n", one.mixer), fontsize=8)
             _mark(line[0], image, one, index)
             for head, ax in enumerate(line[1:]):
                 if head < one.kappa.shape[1]:
                     _kernel(ax, image, one, index, head)
                 else:
                     ax.set_axis_off()
-        for head in range(heads):
-            axes[0][head + 1].set_title(f"head {head}", fontsize=9)
         axes[0][0].set_title("image", fontsize=9)
+        for head in range(heads):
+            first = next(row for row, one in enumerate(found) if head < one.kappa.shape[1])
+            axes[first][head + 1].set_title(f"head {head}", fontsize=9)
     return fig
 
 
@@ -143,7 +145,8 @@ def _heat(ax: Axes, table: Tensor, names: Sequence[str], title: str, signed: boo
         red, green, blue, _ = colours(picture.norm(value)) if math.isfinite(value) else (1, 1, 1, 1)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         colour = "white" if dark else style.INK
-        ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        size = 8 if len(names) <= NUMBERS // 2 else 6
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def _bars(ax: Axes, values: Sequence[float], highest: float, colour: str) -> None:
