@@ -275,7 +275,7 @@ def test_the_studies_of_the_project_make_sense_in_every_profile() -> None:
     }
     assert sizes == {
         "rpe_count": 15,
-        "fft_approximation": 15,
+        "fft_approximation": 18,
         "window_size": 15,
         "query_count": 20,
         "operator": 18,

@@ -65,9 +65,10 @@ def test_operator_is_swapped_from_yaml(size: str) -> None:
 def test_default_operator_and_its_options_from_yaml() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Backbone, "backbone")
-    mixer = {"class_path": "attnlab.operators.lisa.LiSA", "init_args": {"num_rpes": 2}}
+    arguments = {"num_rpes": 2, "approximation": "fft"}
+    mixer = {"class_path": "attnlab.operators.lisa.LiSA", "init_args": arguments}
     builder = "attnlab.models.lisa_vit.lisa_vit_tiny"
-    for options, rpes, form in (({}, 4, "none"), ({"mixer": mixer}, 2, "fft")):
+    for options, rpes, form in (({}, 4, "auto"), ({"mixer": mixer}, 2, "fft")):
         config = {"backbone": {"class_path": builder, "init_args": {"image_size": 32, **options}}}
         model = parser.instantiate(parser.parse_object(config)).backbone
         assert {type(block.mixer) for block in model.blocks} == {LiSA}

@@ -4,34 +4,13 @@ LiSA's equations and these sizes are this project's own construction from the pu
 not a reproduction of the paper's networks.
 """
 
-import math
-
 from attnlab.backbones.pyramid import Pyramid
-from attnlab.operators.base import Grid, MixerFactory, TokenMixer
-from attnlab.operators.lisa import LiSA
-
-LARGEST_DENSE = 20 * 20
-"""Tokens up to which the dense form is the faster one of the same function, by measurement."""
-
-
-def lisa_by_size(
-    dim: int, heads: int, grid: Grid, stride: int = 1, *, out_dim: int | None = None
-) -> TokenMixer:
-    """Return LiSA with four RPEs and one group of 16-channel keys, dense on small grids only."""
-    return LiSA(
-        dim,
-        heads,
-        grid,
-        stride,
-        out_dim=out_dim,
-        num_rpes=4,
-        approximation="none" if math.prod(grid) <= LARGEST_DENSE else "fft",
-        key_dim=16,
-    )
+from attnlab.models.lisa_vit import lisa
+from attnlab.operators.base import MixerFactory
 
 
 def lisa_pyramid_small(
-    mixer: MixerFactory = lisa_by_size,
+    mixer: MixerFactory = lisa,
     image_size: int | tuple[int, int] = 224,
     patch_size: int = 4,
     in_channels: int = 3,
@@ -54,7 +33,7 @@ def lisa_pyramid_small(
 
 
 def lisa_pyramid_base(
-    mixer: MixerFactory = lisa_by_size,
+    mixer: MixerFactory = lisa,
     image_size: int | tuple[int, int] = 224,
     patch_size: int = 4,
     in_channels: int = 3,

@@ -25,7 +25,7 @@ def on_clips(
     backbone: Backbone, video_mode: VideoMode, frames: int, tubelet: int, weights: str | None
 ) -> VideoBackbone:
     """Turn a network on images into one on clips."""
-    over_time = functools.partial(LiSA, num_rpes=2, approximation="none")
+    over_time = functools.partial(LiSA, num_rpes=2)
     return VideoBackbone(
         backbone,
         video_mode,
