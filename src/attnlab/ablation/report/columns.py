@@ -71,9 +71,11 @@ def extra(metric: Metric, row: Row) -> str:
     found = row.summary(metric.tag)
     if not found.n:
         return NOTHING
-    shown = metric.text if metric.is_accuracy else digits
-    spread = "" if math.isnan(found.std) else f" ± {shown(found.std)}"
-    return f"{shown(found.mean)}{spread}{f' ({found.n})' if found.n < row.score.n else ''}"
+    mean = metric.text(found.mean) if metric.is_accuracy else digits(found.mean)
+    places = len(mean.partition(".")[2])
+    std = digits(found.std) if "e" in mean else f"{metric.scale * found.std:.{places}f}"
+    spread = "" if math.isnan(found.std) else f" ± {std}"
+    return f"{mean}{spread}{f' ({found.n})' if found.n < row.score.n else ''}"
 
 
 def difference(metric: Metric, row: Row) -> str:

@@ -20,12 +20,10 @@ def show(report: Report, console: Console) -> None:
     results = columns.result_columns(report)
     extra = columns.extra_columns(report)
     costs = [*columns.cost_columns(), *columns.time_columns()]
-    parts = [part for part in (results, [*results[:1], *extra] if extra else [], costs) if part]
-    whole = table(report, [*results, *extra, *costs])
-    unbounded = console.options.update_width(10_000)
-    fits = console.measure(whole, options=unbounded).maximum <= console.width
-    for one in [whole] if fits else [table(report, part) for part in parts]:
-        console.print(one)
+    whole = [*results, *extra, *costs]
+    parts = [results, *_groups(report, extra, console), costs]
+    for part in [whole] if _fits(report, whole, console) else parts:
+        console.print(table(report, part))
         console.print()
     found = report.separation
     style = "green" if found and found.separates else "yellow"
@@ -56,6 +54,22 @@ def table(report: Report, shown: Sequence[Column]) -> Table:
         texts = [Text(column.text(row)) for column in (*axes, *shown)]
         grid.add_row(*texts, style=_style(report, row))
     return grid
+
+
+def _fits(report: Report, shown: Sequence[Column], console: Console) -> bool:
+    unbounded = console.options.update_width(10_000)
+    return console.measure(table(report, shown), options=unbounded).maximum <= console.width
+
+
+def _groups(report: Report, shown: Sequence[Column], console: Console) -> list[list[Column]]:
+    """Columns in as few groups as each fits the terminal, in their order."""
+    groups: list[list[Column]] = []
+    for column in shown:
+        if groups and _fits(report, [*groups[-1], column], console):
+            groups[-1].append(column)
+        else:
+            groups.append([column])
+    return groups
 
 
 def _folded(heading: str, texts: Sequence[str]) -> str:
