@@ -30,7 +30,13 @@ class Features(NamedTuple):
 
 
 def mix_dense(
-    features: Features, tables: dict[str, Tensor], activation: str, *, grid: Grid, stride: int
+    features: Features,
+    tables: dict[str, Tensor],
+    activation: str,
+    *,
+    grid: Grid,
+    stride: int,
+    split: bool = False,
 ) -> Mixed:
     """Mix by sums over all pairs of tokens, O(N^2).
 
@@ -40,9 +46,10 @@ def mix_dense(
         activation: Key of `kernels.ACTIVATIONS`.
         grid: Size of the token grid.
         stride: Step between output tokens.
+        split: Pattern r acts on its own slice of the value channels only.
     """
     mix = dense.pattern if "encoding" in tables else dense.mask
-    return mix(*features, **tables, activation=activation, grid=grid, stride=stride)
+    return mix(*features, **tables, activation=activation, grid=grid, stride=stride, split=split)
 
 
 def mix_spectral(

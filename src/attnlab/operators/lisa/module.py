@@ -1,6 +1,7 @@
 """The LiSA layer: owns the parameters and picks the form that computes them."""
 
 import math
+import operator
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,7 +12,7 @@ from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import kernels, spectral, weights
 from attnlab.operators.lisa.cost import cheapest
-from attnlab.operators.lisa.forms import TABLE_FORMS, Features, mix_spectral
+from attnlab.operators.lisa.forms import TABLE_FORMS, Features, mix_dense, mix_spectral
 from attnlab.operators.lisa.options import check_options
 from attnlab.operators.lisa.parameterisation import Entries, Parameterisation, Separable
 from attnlab.operators.lisa.reference import low_passed, structure_aware_attention
@@ -145,7 +146,7 @@ class LiSA(TokenMixer):
 
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Mix the tokens by the form that `approximation` names."""
-        grid = tuple(x.shape[1:-1])
+        grid = tuple(map(operator.index, x.shape[1:-1]))  # compiled once per grid
         q, k, v, prior = self._project(x)
         phi_q, phi_k = kernels.features(q, k, self.temperature, self.kernel)
         terms = []
@@ -177,13 +178,11 @@ class LiSA(TokenMixer):
 
     def _defining(self, grid: Grid) -> dict[str, Any]:
         """Return what form (a) takes beside the tokens: the tables as they act, and options."""
-        tables = {name: self.stored.full(t, grid) for name, t in self._tables(grid).items()}
+        tables = self._full_tables(grid)
         if not self.num_rpes:
             tables["composing"] = self.temperature.new_zeros(
                 self.heads, 0, *(2 * n - 1 for n in grid)
             )
-        if self.kept < 1:
-            tables = {name: low_passed(t, grid, self.kept) for name, t in tables.items()}
         return {
             "encoding": tables.get("encoding"),
             "composing": tables["composing"],
@@ -222,6 +221,13 @@ class LiSA(TokenMixer):
             for name, table in self._learnt_tables().items()
         }
 
+    def _full_tables(self, grid: Grid) -> dict[str, Tensor]:
+        """Return the tables at all offsets, as they act."""
+        tables = {name: self.stored.full(t, grid) for name, t in self._tables(grid).items()}
+        if self.kept < 1:
+            return {name: low_passed(table, grid, self.kept) for name, table in tables.items()}
+        return tables
+
     def _form(self, grid: Grid, dtype: torch.dtype, device_type: str) -> str:
         """Return `approximation`, ``auto`` resolved."""
         if self.approximation != "auto":
@@ -248,6 +254,9 @@ class LiSA(TokenMixer):
             tables = self._tables(grid)
             mix = TABLE_FORMS[form]
             return mix(features, tables, self.activation, grid=grid, stride=self.stride)
+        if torch.onnx.is_in_onnx_export():  # which has neither our operators nor complex numbers
+            given = features, self._full_tables(grid), self.activation
+            return mix_dense(*given, grid=grid, stride=self.stride, split=self.split)
         lattice = spectral.lattice(grid, self.stride, periodic=self.periodic, kept=self.kept)
         spectra = self._remembered.get(
             lattice,

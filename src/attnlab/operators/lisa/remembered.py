@@ -36,11 +36,12 @@ class Remembered(Generic[Result]):
             compute: The function.
             changing: The tensors are being learnt: forget the last result, keep none.
         """
+        if torch.compiler.is_compiling():  # what is traced once must not depend on what was before
+            return compute()
         if changing:
             self._state, self._result = None, None
             return compute()
-        # A compiler traces what happens once; an inference tensor counts no versions.
-        if torch.compiler.is_compiling() or any(tensor.is_inference() for tensor in tensors):
+        if any(tensor.is_inference() for tensor in tensors):  # they count no versions
             return compute()
         state = key, *((t.data_ptr(), t._version, t.dtype, t.device, t.shape) for t in tensors)
         if self._result is None or state != self._state:

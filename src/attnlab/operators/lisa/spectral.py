@@ -15,6 +15,7 @@ from torch import Tensor
 from attnlab.operators.base import Grid
 from attnlab.operators.lisa.kernels import ACTIVATIONS
 from attnlab.operators.lisa.op import lisa_compose, lisa_encode, lisa_spectra
+from attnlab.operators.lisa.slices import apart, joined
 from attnlab.operators.lisa.trilinear import Lattice
 
 Spectra = Float[Tensor, "groups rpes *buffer 2"]
@@ -87,12 +88,13 @@ def _geometry(lattice: Lattice) -> tuple[list[int], list[int], int]:
 
 def _keep(lattice: Lattice, values: Tensor, spectra: Tensor, *inputs: Tensor) -> bool:
     """Tell whether the convolutions are wanted in a backward and find room until then."""
-    needed = torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (values, spectra, *inputs)
-    )
+    # An exported program is for any batch, and rarely trained.
+    needed = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    if not needed or not any(tensor.requires_grad for tensor in (values, spectra, *inputs)):
+        return False
     batch, groups, _, channels = values.shape
     numbers = spectra.shape[1] * batch * groups * channels * math.prod(lattice.out)
-    return needed and numbers * spectra.itemsize <= KEPT_BYTES
+    return numbers * spectra.itemsize <= KEPT_BYTES
 
 
 def compose(
@@ -119,24 +121,12 @@ def encode(
     return result
 
 
-def _split(scores: Tensor, values: Tensor, composing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Make a head of one RPE and its slice of the channels of every RPE of a head."""
-    rpes = composing.shape[1]
-    slices = torch.unflatten(values, -1, (rpes, -1)).movedim(-2, 2).flatten(1, 2)
-    return (
-        scores.movedim(-1, 2).flatten(1, 2).unsqueeze(-1),
-        slices,
-        composing.flatten(0, 1).unsqueeze(1),
-    )
-
-
 def _composed(
     scores: Tensor, values: Tensor, composing: Tensor, lattice: Lattice, split: bool
 ) -> Tensor:
     if not split:
         return compose(scores, values, composing, lattice)
-    y = compose(*_split(scores, values, composing), lattice)
-    return torch.unflatten(y, 1, (composing.shape[0], -1)).movedim(2, -2).flatten(-2)
+    return joined(compose(*apart(scores, values, composing), lattice), composing.shape[1])
 
 
 def pattern(
