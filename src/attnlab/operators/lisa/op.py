@@ -148,10 +148,8 @@ def lisa_derivatives(
         _lattice(grid, buffer, stride),
         of_scores=of_scores,
     )
-    other = by.scores if of_scores else by.tokens
-    assert other is not None
     dtype = values.dtype
-    return by.values.to(dtype), torch.view_as_real(by.spectra), other.to(dtype)
+    return by.values.to(dtype), torch.view_as_real(by.spectra), by.other.to(dtype)
 
 
 def _no_room(values: Tensor, spectra: Tensor, grid: list[int], stride: int, keep: bool) -> Tensor:

@@ -14,8 +14,9 @@ Maps are handled in tiles whose spectra stay in the cache, one table at a time.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
@@ -106,19 +107,24 @@ class _Padding:
         self.stride = stride
         self.buffers: Tensor | None = None
 
-    def room(self, maps: Tensor) -> Tensor:
-        """Return buffers for complex maps; what lay on their tokens stays to be overwritten."""
-        shape = (*maps.shape[: -len(self.lattice.grid)], *self.lattice.buffer)
+    def room(self, outer: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return buffers for that many maps, and their view on the tokens, to be overwritten."""
+        shape = (*outer, *self.lattice.buffer)
         if self.buffers is None or self.buffers.shape != shape:
-            self.buffers = maps.new_zeros(shape)
-        return self.buffers
+            self.buffers = like.new_zeros(shape)
+        return self.buffers, self.lattice.inside(self.buffers, self.stride)
 
     def transform(self, maps: Tensor) -> Tensor:
         """Pad and transform."""
-        buffers = self.room(maps)
-        self.lattice.inside(buffers, self.stride).copy_(maps)
+        buffers, inside = self.room(maps.shape[: -len(self.lattice.grid)], maps)
+        inside.copy_(maps)
         spectrum: Tensor = torch.fft.fftn(buffers, dim=self.lattice.axes)
         return spectrum
+
+
+def _plus(total: Tensor | None, x: Tensor, y: Tensor) -> Tensor:
+    """Return total + x y, in the place of `total`."""
+    return x * y if total is None else total.addcmul_(x, y)
 
 
 def _convolved(spectrum: Tensor, tables: Tensor, lattice: Lattice) -> Iterator[Tensor]:
@@ -158,8 +164,7 @@ def compose(
             if keep:
                 kept[r, b, g, c] = maps
             near = kept[r, b, g, c] if keep else maps
-            weight, term = weights[r, b, g], near.unsqueeze(2)
-            total = weight * term if total is None else total.addcmul_(weight, term)
+            total = _plus(total, weights[r, b, g], near.unsqueeze(2))
         assert total is not None
         target[b, g, :, c] = total
     return result[..., : values.shape[-1]].contiguous(), kept
@@ -183,14 +188,18 @@ def encode(
     return scores, kept
 
 
-@dataclass
-class Derivatives:
-    """Derivatives of T that a backward needs; `scores` or `tokens`, as asked for."""
+class Derivatives(NamedTuple):
+    """Derivatives of T that a backward needs.
+
+    Attributes:
+        values: dT/dv, ``[B, m, g, c]``.
+        spectra: dT/dP^, ``[g, R, *buffer]``.
+        other: dT/ds, ``[R, B, g, p, n]``, or dT/dy, ``[B, n, g, p, c]``.
+    """
 
     values: Tensor
     spectra: Tensor
-    scores: Tensor | None = None
-    tokens: Tensor | None = None
+    other: Tensor
 
 
 def derivatives(
@@ -203,52 +212,67 @@ def derivatives(
     *,
     of_scores: bool,
 ) -> Derivatives:
-    """Return dT/dv, dT/dP^ and dT/ds (`of_scores`) or dT/dy; layouts as in the forward."""
+    """Return dT/dv, dT/dP^ and dT/ds (`of_scores`) or dT/dy."""
     batch, groups, shared, queries, rpes = scores.shape
     v, y = lattice.pairs(values, lattice.grid), lattice.pairs(tokens, lattice.out)
     weights, conjugate = _weights(scores, lattice.out), spectra.conj().resolve_conj()
-    by_values = values.new_empty(batch, values.shape[2], groups, 2 * v.shape[2])
+    width, channels = 2 * v.shape[2], values.shape[-1]
+    by_values = values.new_empty(batch, values.shape[2], groups, width)
     of_v = lattice.pairs(by_values.transpose(1, 2), lattice.grid)
     by_spectra = torch.zeros_like(spectra)
     by_scores = values.new_zeros(rpes, batch, groups, shared, queries)
-    by_tokens = values.new_empty(batch, queries, groups, shared, 2 * v.shape[2])
+    by_tokens = values.new_empty(batch, queries, groups, shared, 0 if of_scores else width)
     of_y = lattice.pairs(by_tokens.movedim(1, 3), lattice.out)
-    points = math.prod(lattice.buffer)
-    padding, strided = _Padding(lattice), _Padding(lattice, lattice.stride)
+    padding, facing_padding = _Padding(lattice), _Padding(lattice, lattice.stride)
     for b, g, c in lattice.tiles(v):
         facing = y[b, g, :, c].contiguous()
-        v_hat = padding.transform(v[b, g, c]).conj_physical_()
-        buffers = strided.room(facing[:, :, 0])
-        inside = lattice.inside(buffers, lattice.stride)
-        total_v: Tensor | None = None
-        total_y: Tensor | None = None
-        if kept.numel():
-            found: Iterable[Tensor] = kept[:, b, g, c]
-        else:
-            found = _convolved(v_hat.conj(), spectra[g], lattice)
-        for r, maps in enumerate(found):
-            weight = weights[r, b, g]
-            if shared == 1:
-                torch.mul(weight[:, :, 0], facing[:, :, 0], out=inside)
-            else:
-                inside.copy_((weight * facing).sum(2))
-            spectrum = torch.fft.fftn(buffers, dim=lattice.axes)
-            table = conjugate[g, r].unsqueeze(1)
-            total_v = spectrum * table if total_v is None else total_v.addcmul_(spectrum, table)
-            by_spectra[g, r] += spectrum.mul_(v_hat).sum((0, 2))
-            term = maps.unsqueeze(2)
+        v_hat = padding.transform(v[b, g, c])
+        total: Tensor | None = None
+        for r, maps in enumerate(
+            kept[:, b, g, c] if kept.numel() else _convolved(v_hat, spectra[g], lattice)
+        ):
             if of_scores:
-                by_scores[r, b, g] += _dot(facing, term, len(lattice.grid))
+                by_scores[r, b, g] += _dot(facing, maps.unsqueeze(2), len(lattice.grid))
             else:
-                total_y = weight * term if total_y is None else total_y.addcmul_(weight, term)
-        assert total_v is not None
-        of_v[b, g, c] = lattice.inside(torch.fft.ifftn(total_v, dim=lattice.axes))
-        if total_y is not None:
-            of_y[b, g, :, c] = total_y
-    channels = values.shape[-1]
-    return Derivatives(
-        values=by_values[..., :channels].contiguous(),
-        spectra=by_spectra / points,
-        scores=by_scores if of_scores else None,
-        tokens=None if of_scores else by_tokens[..., :channels].contiguous(),
-    )
+                total = _plus(total, weights[r, b, g], maps.unsqueeze(2))
+        if total is not None:
+            of_y[b, g, :, c] = total
+        of_v[b, g, c] = _adjoint(
+            weights[:, b, g], facing, v_hat.conj_physical_(), conjugate[g], by_spectra[g],
+            facing_padding,
+        )  # fmt: skip
+    by_spectra /= math.prod(lattice.buffer)
+    other = by_scores if of_scores else by_tokens[..., :channels].contiguous()
+    return Derivatives(by_values[..., :channels].contiguous(), by_spectra, other)
+
+
+def _adjoint(
+    weights: Tensor,
+    facing: Tensor,
+    v_hat: Tensor,
+    tables: Tensor,
+    by_spectra: Tensor,
+    padding: _Padding,
+) -> Tensor:
+    """Return dT/dv of one tile and add its part to that of the spectra.
+
+    Args:
+        weights: Scores as complex maps, ``[R, B, g, p, 1, *out]``.
+        facing: y as complex maps, ``[B, g, p, pairs, *out]``.
+        v_hat: Conjugate spectrum of v, ``[B, g, pairs, *buffer]``.
+        tables: Conjugate spectra of P, ``[g, R, *buffer]``.
+        by_spectra: Where dT/dP^ of all tiles is summed, as `tables`.
+        padding: Buffers for what lies on the output tokens.
+    """
+    lattice = padding.lattice
+    buffers, inside = padding.room(v_hat.shape[:3], facing)
+    total: Tensor | None = None
+    for r, weight in enumerate(weights):
+        if facing.shape[2] == 1:
+            torch.mul(weight[:, :, 0], facing[:, :, 0], out=inside)
+        else:
+            inside.copy_((weight * facing).sum(2))
+        spectrum = torch.fft.fftn(buffers, dim=lattice.axes)
+        total = _plus(total, spectrum, tables[:, r].unsqueeze(1))
+        by_spectra[:, r] += spectrum.mul_(v_hat).sum((0, 2))
+    return lattice.inside(torch.fft.ifftn(total, dim=lattice.axes))
