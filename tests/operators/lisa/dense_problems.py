@@ -56,8 +56,9 @@ class Problem(NamedTuple):
 
 
 def problem(grid, stride, *, batch=BATCH, dtype=torch.float64, **sizes) -> Problem:
-    """Draw the inputs; `sizes` may give value_dim, features and rpes."""
+    """Draw the inputs; `sizes` may give heads, groups, rpes, value_dim and features."""
     generator = torch.Generator().manual_seed(31)
+    heads, groups = sizes.get("heads", HEADS), sizes.get("groups", GROUPS)
     rpes, features = sizes.get("rpes", RPES), sizes.get("features", FEATURES)
 
     def draw(*shape: int) -> Tensor:
@@ -67,12 +68,12 @@ def problem(grid, stride, *, batch=BATCH, dtype=torch.float64, **sizes) -> Probl
     queries, keys = math.prod(-(-n // stride) for n in grid), math.prod(grid)
     offsets = [2 * n - 1 for n in grid]
     return Problem(
-        draw(batch, HEADS, queries, features),
-        draw(batch, GROUPS, keys, features),
-        draw(GROUPS, rpes, *offsets),
-        draw(HEADS, rpes, *offsets),
-        draw(batch, HEADS, queries, rpes),
-        draw(batch, HEADS, keys, sizes.get("value_dim", VALUE_DIM)),
+        draw(batch, heads, queries, features),
+        draw(batch, groups, keys, features),
+        draw(groups, rpes, *offsets),
+        draw(heads, rpes, *offsets),
+        draw(batch, heads, queries, rpes),
+        draw(batch, heads, keys, sizes.get("value_dim", VALUE_DIM)),
         grid,
         stride,
     )

@@ -148,7 +148,8 @@ def _heads_beside(tokens: Tensor) -> Tensor:
 def _fused(values: Tensor, phi_k: Tensor | None = None) -> ModuleType | None:
     """Return the fused kernels if they serve this case."""
     widest = max(values.shape[-1], 0 if phi_k is None else phi_k.shape[-1])
-    if values.device.type != "cuda" or widest > _WIDEST or not importlib.util.find_spec("triton"):
+    served = values.device.type == "cuda" and values.dtype != torch.float64 and widest <= _WIDEST
+    if not served or importlib.util.find_spec("triton") is None:
         return None
     # Only here: triton takes long to import, and is absent where there is no CUDA.
     return importlib.import_module("attnlab.operators.lisa.fused")
