@@ -135,6 +135,21 @@ def test_effective_rank_of_known_matrices():
     torch.testing.assert_close(found, torch.tensor([1, 5, skewed, skewed]), rtol=1e-3, atol=1e-3)
 
 
+def test_what_is_not_finite_has_no_measure():
+    kappa = noise(2, 4, 6)
+    kappa[1, 2, 3] = math.nan
+    grid = ((2, 3), (2, 3), 1)
+    rank = kernels.effective_rank(kappa)
+    torch.testing.assert_close(rank[:1], kernels.effective_rank(kappa[:1]))
+    relative = kernels.relative_similarity_of_queries(kappa, torch.arange(4), *grid)
+    queries = kernels.similarity_of_queries(kappa)
+    for found in (rank, relative, queries):
+        assert found.isnan().tolist() == [False, True]
+    assert kernels.entropy(kappa[:1]).isfinite()
+    kappa[1] = math.inf
+    assert kernels.effective_rank(kappa)[1].isnan()
+
+
 def test_spaced_indices():
     assert kernels.spaced(5, 7).tolist() == [0, 1, 2, 3, 4]
     assert kernels.spaced(11, 3).tolist() == [0, 5, 10]

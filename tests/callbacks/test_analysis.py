@@ -1,6 +1,7 @@
 """Redundancy of a fit: the figures of its final weights, its training as it was."""
 
 import json
+import math
 import sys
 
 import lightning as L
@@ -17,6 +18,7 @@ from attnlab.callbacks.analysis import Redundancy
 from attnlab.cli import main
 from attnlab.operators.lisa import LiSA
 from attnlab.tasks.classification import ClassificationTask
+from tests.analyze.bare import BareBackbone
 from tests.doubles import NoiseData
 from tests.test_cli import BASE
 
@@ -81,6 +83,35 @@ def test_training_is_the_same_to_the_last_bit(tmp_path):
 def test_a_fit_without_validation_is_not_analysed(tmp_path):
     callback = Redundancy()
     fit(tmp_path, callback, limit_val_batches=0)
+    assert callback.summary == {}
+
+
+def test_a_fit_that_diverged_ends_as_any_other(tmp_path):
+    class Diverge(L.Callback):
+        def on_train_end(self, trainer, module):
+            with torch.no_grad():
+                module.classifier.backbone.blocks[0].mixer.to_v.weight.fill_(float("nan"))
+                module.classifier.backbone.blocks[1].mixer.to_q.weight.fill_(float("inf"))
+
+    callback = Redundancy()
+    fit(tmp_path, callback, Diverge())
+    assert "diag/cka" not in callback.summary
+    assert all(math.isfinite(value) for value in callback.summary.values())
+
+
+def test_a_network_without_mixers_keeps_its_fit(tmp_path):
+    callback = Redundancy()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        logger=False,
+        callbacks=[callback],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.warns(UserWarning, match="not measured: ClassificationTask has no token mixer"):
+        trainer.fit(ClassificationTask(BareBackbone(), 7), NoiseData())
     assert callback.summary == {}
 
 

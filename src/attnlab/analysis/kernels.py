@@ -1,7 +1,8 @@
 """Measures of redundancy in the kernels of token mixers: rows kappa_n, one per query token.
 
 A kernel is ``kappa[head, query, key]``, see `TokenMixer.token_weights`. Rows that are zero have no
-direction and no distribution; they are left out of every mean. A mean over nothing is NaN.
+direction and no distribution; they are left out of every mean. A mean over nothing is NaN, and so
+is every measure of what is not finite.
 """
 
 import torch
@@ -120,7 +121,8 @@ def effective_rank(kappa: Float[Tensor, "heads queries keys"]) -> Float[Tensor, 
     Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007:
     the exponential of the entropy of the singular values divided by their sum.
     """
-    values = torch.linalg.svdvals(kappa)
+    finite = kappa.isfinite().all(-1).all(-1)  # a run that diverged has none, which svdvals refuses
+    values = torch.linalg.svdvals(torch.where(finite[..., None, None], kappa, 0))
     total = values.sum(-1, keepdim=True)
     shares = values / torch.where(total > 0, total, torch.nan)
     rank: Tensor = torch.special.entr(shares).sum(-1).exp()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import lightning as L
 from jaxtyping import Float
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from attnlab.analysis import overlay
@@ -23,7 +23,8 @@ class Redundancy(HeldOut):
     token in the middle of the first sample, a map per head. `attnlab analyze` draws more of them.
 
     The samples are the first of the last validation, so that nothing is loaded for them; a fit
-    without one is not analysed. Training is not touched: nothing random is drawn.
+    without one is not analysed, nor is a network without token mixers. Training is not touched:
+    nothing random is drawn.
 
     Args:
         samples: Held-out samples, at least 4, of one minibatch of the validation at least.
@@ -54,7 +55,11 @@ class Redundancy(HeldOut):
         """Analyse and log."""
         if max(map(len, self.batches), default=0) < 4:
             return
-        found = analyse(module, self.batches, self.kernel_samples, self.max_queries)
+        try:
+            found = analyse(module, self.batches, self.kernel_samples, self.max_queries)
+        except ValueError as error:  # a network without mixers: its fit shall not be lost
+            rank_zero_warn(f"redundancy is not measured: {error}")
+            return
         self.summary = found.summary()
         self._log(trainer, module, found)
         self.batches = []
