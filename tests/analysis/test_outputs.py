@@ -113,6 +113,7 @@ def test_many_layers_leave_their_numbers_out():
 def test_bars_are_on_one_scale(found):
     axes = figures.measures_figure(found, "title").axes
     assert len(axes) == 5
+    assert "not the paper's" in axes[0].figure._supxlabel.get_text()
     widths = [[bar.get_width() for bar in ax.patches] for ax in axes]
     assert widths[0] == [0, 0.25]
     assert widths[4] == [2.5, 2.5]

@@ -34,7 +34,7 @@ def layers_figure(found: Analysis, title: str) -> Figure:
                 " · kernels: mean cosine of rows over all pairs of heads, on the diagonal between "
                 "the heads of one mixer"
             )
-        fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption))
+        fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption + _note(found)))
         axes = fig.subplots(1, 2 if names else 1, squeeze=False)[0]
         _heat(axes[0], found.cka, found.layers, "linear CKA of outputs", signed=False)
         if names:
@@ -54,6 +54,7 @@ def measures_figure(found: Analysis, title: str) -> Figure:
     ]
     with matplotlib.rc_context(style.SETTINGS):
         caption = "means over heads, queries and samples · dashed: the highest rank possible"
+        caption = _wrapped(caption + _note(found))
         fig = style.figure(1.9 + 0.3 * len(mixers), title, caption)
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, value), colour in zip(axes, panels, style.CATEGORIES, strict=False):
@@ -201,6 +202,12 @@ def _kernel(ax: Axes, image: Tensor, one: QueryKernels, index: int, head: int) -
     _image(ax, enlarged.movedim(0, -1) * _shade(image).unsqueeze(-1))
     _mark(ax, image, one, index)
     ax.set_xlabel(f"{largest:.2g}", fontsize=8)
+
+
+def _note(found: Analysis) -> str:
+    """Whose LiSA it is, where one was analysed."""
+    ours = any(one.operator == "LiSA" for one in found.kernels)
+    return " · LiSA by this project's own equations, not the paper's" if ours else ""
 
 
 def _wrapped(text: str) -> str:
