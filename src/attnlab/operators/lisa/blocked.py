@@ -40,8 +40,9 @@ class Inputs(NamedTuple):
 
     def zeros(self) -> "Inputs":
         """Return zeros to add gradients to; of values, head by head, what is to be filled."""
+        others = self._replace(values=self.values[:0])
+        rest: Any = (None if item is None else item.new_zeros(item.shape) for item in others)
         values = self.values.new_empty(self.values.transpose(0, 1).shape).transpose(0, 1)
-        rest: Any = (None if item is None else item.new_zeros(item.shape) for item in self)
         return Inputs(*rest)._replace(values=values)
 
     def features(self, geometry: Geometry, at: At) -> tuple[Tensor, Tensor]:
