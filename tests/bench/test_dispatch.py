@@ -17,7 +17,7 @@ from attnlab.operators.lisa.cost import Sizes
 
 KNOWN = {
     "none": {"pairs": 3.0, "products": 0.07, "tables": 0.9},
-    "fft": {"butterflies": 0.11, "points": 1.3, "tokens": 4.1},
+    "fft": {"butterflies": 0.11, "points": 1.3},
 }
 
 

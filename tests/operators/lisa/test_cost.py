@@ -16,7 +16,7 @@ DTYPES = [torch.float32, torch.float64]
 SMALL = Sizes((3, 5), 2, 5, heads=2, key_groups=1, key_dim=3, out_dim=10, variant="pattern")
 HAND = {
     "none": {"pairs": 2.0, "products": 0.5, "tables": 3.0},
-    "fft": {"butterflies": 0.1, "points": 7.0, "tokens": 11.0},
+    "fft": {"butterflies": 0.1, "points": 7.0},
 }
 
 
@@ -47,14 +47,13 @@ def test_counts_by_hand() -> None:
         assert cost.spectral_work(SMALL._replace(variant=variant)) == {
             "butterflies": maps * 13 * 60 * math.log2(60),
             "points": maps * 5 * 60,
-            "tokens": maps * 5 * 6,
         }
 
 
 def test_prediction_from_known_coefficients() -> None:
     dense = 2.0 * 180 + 0.5 * 2250 + 3.0 * 900
     assert cost.seconds("none", SMALL, HAND) == pytest.approx(1e-9 * dense, rel=1e-12)
-    fft = 0.1 * 13 * 13 * 60 * math.log2(60) + 7.0 * 3900 + 11.0 * 390
+    fft = 0.1 * 13 * 13 * 60 * math.log2(60) + 7.0 * 3900
     assert cost.seconds("fft", SMALL, HAND) == pytest.approx(1e-9 * fft, rel=1e-12)
 
 
@@ -64,7 +63,7 @@ def test_the_lesser_prediction_is_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
     for tables, form in ((3899 / dense, "none"), (3901 / dense, "fft")):
         forms = {
             "none": {kind: tables * each for kind, each in HAND["none"].items()},
-            "fft": {"butterflies": 0.0, "points": 1.0, "tokens": 0.0},
+            "fft": {"butterflies": 0.0, "points": 1.0},
         }
         monkeypatch.setattr(cost, "COSTS", {"cpu": {torch.float32: forms}})
         assert cheapest(**arguments) == form
@@ -136,9 +135,8 @@ def test_compilers_see_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     # Compilers cannot trace the shape checks that tests/conftest.py wraps around functions.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     torch._dynamo.reset()
-    compiled = torch.compile(Chooser(), fullgraph=True, backend="eager")
-    cases = [(7, torch.float32, torch.sin), (56, torch.float32, torch.cos)]
-    for side, dtype, expected in [*cases, (9, torch.float64, torch.sin)]:
+    compiled = torch.compile(Chooser(), fullgraph=True, backend="eager", dynamic=False)
+    for side, dtype, expected in ((56, torch.float32, torch.cos), (7, torch.float64, torch.sin)):
         x = torch.randn(2, side, side, 3, dtype=dtype)
         torch.testing.assert_close(compiled(x), expected(x), rtol=0, atol=0)
     batch = torch.export.Dim("batch", min=1, max=64)

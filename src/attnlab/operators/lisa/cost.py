@@ -76,7 +76,7 @@ def spectral_work(sizes: Sizes) -> dict[str, float]:
 
     Returns:
         ``butterflies``: points times log2(points) of all transforms; ``points``: numbers in the
-        padded buffers of all R; ``tokens``: those of them on tokens.
+        padded buffers of all R.
     """
     points = math.prod([fast_length(2 * size - 1) for size in sizes.grid])
     maps = sizes.key_groups * sizes.key_dim + sizes.out_dim
@@ -85,7 +85,6 @@ def spectral_work(sizes: Sizes) -> dict[str, float]:
     return {
         "butterflies": maps * (2 * sizes.rpes + 3) * points * math.log2(points),
         "points": maps * sizes.rpes * points,
-        "tokens": maps * sizes.rpes * _queries(sizes),
     }
 
 
