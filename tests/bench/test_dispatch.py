@@ -138,6 +138,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     ("arguments", "message"),
     [
         (["--rounds", "0"], "--rounds must be at least 1, not 0"),
+        (["--dtypes", "float64"], "--dtypes must include float32"),
         (["--device", "tpu"], "--device must be cpu, cuda or cuda:N, not 'tpu'"),
         (["--out", "notes.json"], "notes.json holds no coefficients and is not overwritten"),
     ],

@@ -68,6 +68,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Measure, fit, write the coefficients and show what choosing by them costs."""
     device = common.device(options.device)
     common.at_least("rounds", options.rounds, 1)
+    if "float32" not in options.dtypes:
+        raise UserError("--dtypes must include float32, for which types not measured are taken")
     common.use_threads(options.threads)
     known = _content(options.out)
     header = conditions(arguments)
