@@ -176,13 +176,11 @@ def mask(
     """
     scores = ACTIVATIONS[activation](prior)
     phi_k = phi_k.repeat_interleave(v.shape[1] // phi_k.shape[1], dim=1)
-
-    def terms() -> Iterator[Tensor]:
-        for query, key in zip(phi_q.unbind(-1), phi_k.unbind(-1), strict=True):
-            weighted = key.unsqueeze(-1) * v
-            yield query.unsqueeze(-1) * _composed(scores, weighted, composing, lattice, split)
-
-    return reduce(torch.add, terms())
+    terms: Iterator[Tensor] = (
+        query * _composed(scores, key * v, composing, lattice, split)
+        for query, key in zip(torch.split(phi_q, 1, -1), torch.split(phi_k, 1, -1), strict=True)
+    )
+    return reduce(torch.add, terms)
 
 
 def flops(grid: Grid, inputs: int, outputs: int, *, periodic: bool = False) -> int:

@@ -15,7 +15,6 @@ Maps are handled in tiles whose spectra stay in the cache, one table at a time.
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -34,8 +33,7 @@ TILE_BYTES = {"cpu": 2**22}
 """Spectra in one tile: what fits a core's share of the cache, by measurement; elsewhere 256 MiB."""
 
 
-@dataclass(frozen=True)
-class Lattice:
+class Lattice(NamedTuple):
     """Where tokens lie and how far they are padded.
 
     Attributes:
