@@ -171,7 +171,8 @@ class AttnlabCLI(LightningCLI):
             self.trainer.save_checkpoint(Path(self._option("run_dir"), "checkpoints", "last.ckpt"))
         metrics = dict(self.trainer.callback_metrics)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            metrics |= getattr(callback, "summary", {})
+            summary = getattr(callback, "summary", None)
+            metrics |= summary if isinstance(summary, dict) else {}
         if self._option("test_after_fit"):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             metrics |= self.trainer.callback_metrics

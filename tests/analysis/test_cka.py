@@ -89,13 +89,20 @@ def test_the_average_is_over_estimates_and_not_over_ratios():
     torch.testing.assert_close(cka(x, y, batch=8)[0, 1], xy / (xx * yy).sqrt())
 
 
+def test_no_estimate_is_above_one():
+    """Noise of two samples per direction of a minibatch, where estimates scatter most."""
+    found = cka(*(noise(12, 2, seed=seed) for seed in range(17)), batch=4)
+    assert found.max() < 1 + 1e-12
+    assert found.min() < -0.3
+
+
 def test_small_minibatches():
     found = MinibatchCKA()
     x = noise(14, 3)
     found.update([gram(x[:11]), gram(x[:11])])
     found.update([gram(x[11:]), gram(-x[11:])])
     assert found.samples == 11  # three samples have no estimate
-    with pytest.raises(ValueError, match="samples=0 must be at least 4"):
+    with pytest.raises(ValueError, match="minibatch of at least 4 samples"):
         MinibatchCKA().compute()
     with pytest.raises(ValueError, match="samples=3 must be at least 4"):
         hsic(gram(x[:3]), gram(x[:3]))

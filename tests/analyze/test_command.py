@@ -153,7 +153,7 @@ def test_bad_input_is_one_line(run, capsys, tmp_path):
     assert outside == "query=8,0 lies outside the 8x8 image"
     assert "invalid query value" in error_of(capsys, "--ckpt", checkpoint, "--queries", "8")
     few = error_of(capsys, "--ckpt", checkpoint, "--out", "o", "--samples", "3")
-    assert few == "samples=0 must be at least 4 in one minibatch"
+    assert few == "samples=3 must be at least 4"
     image = error_of(capsys, "--ckpt", checkpoint, "--image", "23", "--out", "o")
     assert image == "image=23 must be below the 23 samples there are"
     assert not list(Path("o").glob("*.csv"))

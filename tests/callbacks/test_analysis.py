@@ -115,6 +115,21 @@ def test_a_network_without_mixers_keeps_its_fit(tmp_path):
     assert callback.summary == {}
 
 
+def test_an_analysis_that_fails_says_so_and_keeps_the_fit(monkeypatch):
+    callback = Redundancy()
+    callback.batches = [torch.zeros(3, 1, 8, 8)] * 2
+    with pytest.warns(UserWarning, match="not measured: CKA needs a minibatch of at least 4 sam"):
+        callback.on_fit_end(L.Trainer.__new__(L.Trainer), task())
+
+    def diverge(*args):
+        raise torch.linalg.LinAlgError("the algorithm failed to converge")
+
+    monkeypatch.setattr("attnlab.callbacks.analysis.analyse", diverge)
+    with pytest.warns(UserWarning, match="not measured: the algorithm failed"):
+        callback.on_fit_end(L.Trainer.__new__(L.Trainer), task())
+    assert callback.summary == {}
+
+
 def test_result_holds_figures_beside_unchanged_metrics(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["attnlab"])

@@ -13,9 +13,10 @@ LEAST = 4
 def gram(features: Tensor) -> Float64[Tensor, "samples samples"]:
     """Return the inner products of samples, [B, ...] flattened to [B, features], in float64.
 
-    The mean sample is taken away first. No CKA changes by that, and little cancels afterwards.
+    They are on the CPU, as some devices have no float64. The mean sample is taken away first: no
+    CKA changes by that, and little cancels afterwards.
     """
-    flat = features.detach().flatten(1).double()
+    flat = features.detach().flatten(1).cpu().double()
     flat = flat - flat.mean(dim=0)
     return flat @ flat.t()
 
@@ -27,7 +28,7 @@ def hsic(
     """Return the unbiased estimate of the Hilbert-Schmidt independence criterion.
 
     HSIC_1 of Song, Smola, Gretton, Bedo and Borgwardt, "Feature Selection via Dependence
-    Maximization", JMLR 2012, equation 4. With the diagonals of K and L set to 0 and n samples::
+    Maximization", JMLR 2012. With the diagonals of K and L set to 0 and n samples::
 
         HSIC_1 = [tr(K L) + (1'K1)(1'L1) / ((n-1)(n-2)) - 2/(n-2) 1'K L 1] / (n (n-3))
 
@@ -55,7 +56,7 @@ class MinibatchCKA:
     """Linear CKA between layers, accumulated over minibatches.
 
     Nguyen, Raghu and Kornblith, "Do Wide and Deep Networks Learn the Same Things?", ICLR 2021,
-    equation 3: the three HSIC_1 of CKA are each averaged over minibatches, then divided::
+    equation 2: the three HSIC_1 of CKA are each averaged over minibatches, then divided::
 
         CKA = mean HSIC_1(K, L) / sqrt(mean HSIC_1(K, K) * mean HSIC_1(L, L))
 
@@ -72,7 +73,7 @@ class MinibatchCKA:
 
     def update(self, grams: Sequence[Float64[Tensor, "samples samples"]]) -> None:
         """Take one minibatch: the `gram` of every layer, always in the same order."""
-        stacked = torch.stack(list(grams)).cpu()
+        stacked = torch.stack(list(grams))
         count = stacked.shape[-1]
         if count < LEAST:
             return
@@ -84,13 +85,13 @@ class MinibatchCKA:
     def compute(self) -> Float64[Tensor, "layers layers"]:
         """Return CKA between all layers, NaN for a layer whose output is the same for all samples.
 
-        An unbiased estimate may lie a little below 0 or above 1.
+        Layers that are independent lie round 0, as the estimate is unbiased; none lies above 1.
 
         Raises:
             ValueError: There was no minibatch of four samples or more.
         """
         if self._sum is None:
-            raise ValueError(f"samples={self.samples} must be at least {LEAST} in one minibatch")
+            raise ValueError(f"CKA needs a minibatch of at least {LEAST} samples, there is none")
         own = self._sum.diagonal()
         scale = torch.where(own > 0, own, torch.nan).sqrt()
         return self._sum / (scale[:, None] * scale)

@@ -90,8 +90,13 @@ def observing(
 
 
 def forward(network: nn.Module, samples: Float[Tensor, "batch *shape"]) -> None:
-    """Run a task as its validation does, or any other network, and forget the result."""
-    getattr(network, "evaluated", network)(samples)
+    """Run a task as its validation does, or any other network, and forget the result.
+
+    The samples may be on another device: Lightning takes a network, but not what was kept of its
+    batches, back to the CPU when a fit or a validation has ended.
+    """
+    device = next(network.parameters()).device
+    getattr(network, "evaluated", network)(samples.to(device))
 
 
 class HeldOut(L.Callback):
@@ -101,7 +106,7 @@ class HeldOut(L.Callback):
         samples: How many to keep at most.
 
     Attributes:
-        batches: The samples, batch by batch.
+        batches: The samples, batch by batch, on the CPU so that they take no memory of the device.
     """
 
     def __init__(self, samples: int) -> None:
@@ -116,7 +121,7 @@ class HeldOut(L.Callback):
     def _take(self, batch: Any) -> None:
         missing = self.samples - sum(map(len, self.batches))
         if missing > 0:
-            self.batches.append(batch[0][:missing].detach().clone())
+            self.batches.append(batch[0][:missing].detach().to("cpu", copy=True))
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Forget the samples of the last validation."""

@@ -78,6 +78,8 @@ def main(args: Sequence[str] | None = None) -> None:
     with bad_input(ValueError, OSError):
         if not 0 <= options.image < options.samples:
             raise ValueError(f"image={options.image} must be one of samples={options.samples}")
+        if options.samples < 4:  # what CKA needs
+            raise ValueError(f"samples={options.samples} must be at least 4")
         if not options.ckpt.is_file():
             raise FileNotFoundError(f"ckpt={str(options.ckpt)!r} is not there")
         options.config = options.config or _config_of(options.ckpt)

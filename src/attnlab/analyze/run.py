@@ -88,6 +88,7 @@ class AnalyzeCLI(AttnlabCLI):
         loop = trainer.test if asked.split == "test" else trainer.validate
         loop(self.model, datamodule=self.datamodule, verbose=False)
         trainer.loggers = loggers
+        self.model.to(trainer.strategy.root_device)  # the loop has taken it back to the CPU
         if not held_out.batches:
             raise ValueError(f"the data have no samples for split={asked.split!r}")
         if asked.image >= (found := sum(map(len, held_out.batches))):

@@ -53,11 +53,11 @@ class Redundancy(HeldOut):
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Analyse and log."""
-        if max(map(len, self.batches), default=0) < 4:
+        if not self.batches:
             return
         try:
             found = analyse(module, self.batches, self.kernel_samples, self.max_queries)
-        except ValueError as error:  # a network without mixers: its fit shall not be lost
+        except (ValueError, RuntimeError) as error:  # the result of the fit shall not be lost
             rank_zero_warn(f"redundancy is not measured: {error}")
             return
         self.summary = found.summary()
