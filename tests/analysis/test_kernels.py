@@ -143,9 +143,9 @@ def test_what_is_not_finite_has_no_measure():
     torch.testing.assert_close(rank[:1], kernels.effective_rank(kappa[:1]))
     relative = kernels.relative_similarity_of_queries(kappa, torch.arange(4), *grid)
     queries = kernels.similarity_of_queries(kappa)
-    for found in (rank, relative, queries):
+    for found in (rank, relative, queries, kernels.entropy(kappa)):
         assert found.isnan().tolist() == [False, True]
-    assert kernels.entropy(kappa[:1]).isfinite()
+    assert math.isnan(kernels.similarity_of_heads(kappa))
     kappa[1] = math.inf
     assert kernels.effective_rank(kappa)[1].isnan()
 

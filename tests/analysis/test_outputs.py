@@ -15,9 +15,9 @@ from attnlab.callbacks.figures import contact_sheet
 
 def measures(name: str, heads: int, across: float = 0.25) -> KernelMeasures:
     base = torch.arange(heads) / 8
-    return KernelMeasures(
-        name, "LiSA", 6, (2, 5), 3, across, base, base - 0.5, 1 + base, torch.full((heads,), 2.5)
-    )
+    rank = torch.full((heads,), 2.5)
+    per_head = (base, base - 0.5, 1 + base, rank)
+    return KernelMeasures(name, "LiSA", 6, (2, 5), (2, 3), 3, across, *per_head)
 
 
 @pytest.fixture

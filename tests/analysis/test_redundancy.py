@@ -8,7 +8,7 @@ from torch import nn
 
 from attnlab.analysis.cka import MinibatchCKA, gram
 from attnlab.analysis.kernels import similarity_of_heads
-from attnlab.analysis.recording import HeldOut, evaluating, layers, mixers
+from attnlab.analysis.recording import HeldOut, evaluating, forward, layers, mixers
 from attnlab.analysis.redundancy import analyse, off_diagonal
 from attnlab.backbones.lisa_vit import LisaViT
 from attnlab.backbones.qna_vit import QnAViT
@@ -140,15 +140,15 @@ def test_layers_of_a_pyramid_are_compared_where_grids_agree():
         local_depths=(0, 0),
         local_heads=(1, 1),
     )
-    found = analyse(ClassificationTask(network, 3), [images(5, 1, 16, 16)])
-    grids = {one.mixer: one.grid for one in found.kernels}
+    # As many queries everywhere: their places differ where a stride leaves fewer output tokens.
+    task = ClassificationTask(network, 3)
+    found = analyse(task, [images(5, 1, 16, 16)], max_queries=3)
+    grids = [(one.grid, one.out_grid) for one in found.kernels]
     assert len(grids) == len(found.layers) == 5
-    assert sorted(grids.values()) == [(4, 4)] * 2 + [(8, 8)] * 3
-    known = found.similarity.isfinite()
-    full = [one.queries == one.keys for one in found.kernels]
-    for i, (a, b) in enumerate(zip(found.kernels, full, strict=True)):
-        for j, (c, d) in enumerate(zip(found.kernels, full, strict=True)):
-            assert known[i, j].item() == (i == j or (a.grid == c.grid and b == d))
+    assert sorted(grids) == [((4, 4), (4, 4))] * 2 + [((8, 8), (4, 4))] + [((8, 8), (8, 8))] * 2
+    for i, first in enumerate(grids):
+        for j, second in enumerate(grids):
+            assert found.similarity[i, j].isfinite().item() == (first == second)
 
 
 @pytest.mark.parametrize("mode", ["tsm", "tubelet3d", "divided"])
@@ -176,6 +176,17 @@ def test_networks_without_blocks_are_taken_mixer_by_mixer():
     assert list(layers(bare)) == list(mixers(bare)) == ["0", "2"]
     with pytest.raises(ValueError, match="Linear has no token mixer"):
         layers(nn.Linear(2, 2))
+
+
+def test_samples_are_copies_and_go_where_the_network_is():
+    held_out, batch = HeldOut(5), torch.ones(7, 3)
+    held_out._take([batch])
+    batch.zero_()  # as a loader may that uses its memory again
+    assert [kept.tolist() for kept in held_out.batches] == [[[1.0] * 3] * 5]
+    network, seen = nn.Linear(3, 2, device="meta"), []
+    network.register_forward_pre_hook(lambda module, given: seen.append(given[0].device.type))
+    forward(network, torch.ones(5, 3))
+    assert seen == ["meta"]
 
 
 @pytest.mark.parametrize("option", ["kernel_samples", "max_queries"])

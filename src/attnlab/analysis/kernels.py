@@ -5,11 +5,14 @@ direction and no distribution; they are left out of every mean. A mean over noth
 is every measure of what is not finite.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attnlab.operators.base import Grid
+from attnlab.operators.grids import ravel, token_coordinates
 
 
 def unit_rows(
@@ -17,7 +20,7 @@ def unit_rows(
 ) -> tuple[Float[Tensor, "*heads queries keys"], Bool[Tensor, "*heads queries"]]:
     """Return rows of norm 1, zero ones as they are, and which rows are not zero."""
     norms = kappa.norm(dim=-1)
-    known = norms > 0
+    known = norms != 0
     return kappa / torch.where(known, norms, 1).unsqueeze(-1), known
 
 
@@ -85,21 +88,24 @@ def relative_similarity_of_queries(
         out_grid: Grid of the output tokens.
         stride: Step between output tokens.
     """
-    at, keys = _places(queries, out_grid) * stride, _places(torch.arange(kappa.shape[-1]), grid)
-    offsets = keys - at[:, None]
-    low, high = offsets.amin((0, 1)), offsets.amax((0, 1))
-    cells = torch.zeros(offsets.shape[:-1], dtype=torch.long)
-    for axis, size in enumerate((high - low + 1).tolist()):
-        cells = cells * size + offsets[..., axis] - low[axis]
-    canvas = kappa.new_zeros(*kappa.shape[:2], int((high - low + 1).prod()))
-    canvas.scatter_(-1, cells.expand_as(kappa), kappa)
-    seen = torch.zeros_like(canvas[0]).scatter_(-1, cells, 1.0)
-    shared = canvas.square() @ seen.t()  # [h, n, n']: squared norm of n where n' has keys too
-    norms = (shared * shared.mT).sqrt()
-    weights = torch.where(norms > 0, seen @ seen.t(), 0).tril(-1)
-    cosines = canvas @ canvas.mT / torch.where(norms > 0, norms, 1)
-    total = weights.sum((-1, -2))
-    return (weights * cosines).sum((-1, -2)) / torch.where(total > 0, total, torch.nan)
+    at = stride * token_coordinates(out_grid)[queries]
+    offsets = token_coordinates(grid) - at[:, None]
+    low = offsets.amin((0, 1))
+    sizes = (offsets.amax((0, 1)) - low + 1).tolist()
+    cells = ravel(offsets - low, tuple(sizes))
+    nothing = kappa.new_zeros(len(queries), math.prod(sizes))
+    seen = nothing.scatter(-1, cells, 1.0)
+    both = (seen @ seen.t()).tril(-1)  # [n, n']: offsets at which both have a key
+    found = []
+    for head in kappa:  # one at a time: offsets are four times as many as keys
+        canvas = nothing.scatter(-1, cells, head)
+        shared = canvas.square() @ seen.t()  # [n, n']: squared norm of n where n' has keys too
+        norms = (shared * shared.t()).sqrt()
+        weights = torch.where(norms != 0, both, 0)
+        cosines = canvas @ canvas.t() / torch.where(norms != 0, norms, 1)
+        total = weights.sum()
+        found.append((weights * cosines).sum() / torch.where(total > 0, total, torch.nan))
+    return torch.stack(found)
 
 
 def entropy(kappa: Float[Tensor, "heads queries keys"]) -> Float[Tensor, " heads"]:
@@ -110,9 +116,12 @@ def entropy(kappa: Float[Tensor, "heads queries keys"]) -> Float[Tensor, " heads
     """
     magnitudes = kappa.abs()
     totals = magnitudes.sum(-1, keepdim=True)
-    p = magnitudes / torch.where(totals > 0, totals, torch.nan)
-    entropies: Tensor = torch.special.entr(p).sum(-1)
-    return entropies.nanmean(-1)
+    known = totals.squeeze(-1) != 0
+    p = magnitudes / torch.where(totals != 0, totals, 1)
+    count = known.sum(-1)
+    # A row of zeros adds no entropy.
+    found: Tensor = torch.special.entr(p).sum((-1, -2)) / torch.where(count > 0, count, torch.nan)
+    return found
 
 
 def effective_rank(kappa: Float[Tensor, "heads queries keys"]) -> Float[Tensor, " heads"]:
@@ -140,10 +149,6 @@ def spaced(count: int, most: int) -> Int[Tensor, " chosen"]:
     if count <= most:
         return torch.arange(count)
     return torch.linspace(0, count - 1, most, dtype=torch.float64).round().long()
-
-
-def _places(tokens: Int[Tensor, " tokens"], grid: Grid) -> Int[Tensor, "tokens axes"]:
-    return torch.stack(torch.unravel_index(tokens, grid), dim=-1)
 
 
 def _mean(values: Tensor) -> float:

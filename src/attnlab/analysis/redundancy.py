@@ -23,6 +23,7 @@ class KernelMeasures:
         operator: Its class.
         queries: Query tokens that were looked at, all of them where they are few.
         grid: Grid of the input tokens, which are its keys.
+        out_grid: Grid of the output tokens, of which the queries are.
         samples: Samples that were looked at; 1 of a kernel that does not depend on them.
         across_heads: Similarity of heads, the mean over samples.
         across_queries: Similarity of queries as they stand, per head.
@@ -35,6 +36,7 @@ class KernelMeasures:
     operator: str
     queries: int
     grid: Grid
+    out_grid: Grid
     samples: int
     across_heads: float
     across_queries: Float[Tensor, " heads"]
@@ -106,7 +108,7 @@ def analyse(
 
     Args:
         network: A task or a network with token mixers.
-        batches: Minibatches of samples, on the network's device.
+        batches: Minibatches of samples, on any device.
         kernel_samples: Samples of the first minibatch whose kernels are looked at, spaced evenly.
             On clips a mixer of images has the frames for samples, and one of time the places.
         max_queries: Query tokens that are looked at in every kernel, spaced evenly.
@@ -201,6 +203,7 @@ def measure(
         type(mixer).__name__,
         len(queries),
         grid,
+        out_grid,
         len(rows),
         float(heads),
         *per_head,
@@ -215,7 +218,7 @@ def _similarity(measured: Sequence[KernelMeasures], rows: Sequence[Rows]) -> Ten
         table[i, i] = first.across_heads
         for j, (second, b) in enumerate(zip(measured[:i], rows[:i], strict=True)):
             of_samples = len({len(a[0]), len(b[0]), 1}) < 3
-            if (first.grid, first.queries) == (second.grid, second.queries) and of_samples:
+            if (first.grid, first.out_grid) == (second.grid, second.out_grid) and of_samples:
                 value = kernels.similarity_of_layers(*_expanded(a, b))
                 table[i, j] = table[j, i] = value
     return table
