@@ -42,10 +42,11 @@ def lisa_spectra(tables: Tensor, buffer: list[int], periodic: bool, kept: float)
         kept: Fraction of the frequencies kept on each axis, the lowest; the others become zero.
 
     Returns:
-        ``[rows, rpes, *buffer, 2]``, real and imaginary parts, in float32 at least.
+        ``[rows, rpes, *buffer, 2]``, real and imaginary parts over the number of points, in float32
+        at least.
     """
     placed = _wide(tables) if periodic else place(_wide(tables), tuple(buffer))
-    spectra = torch.fft.fftn(placed, dim=tuple(range(2, placed.ndim)))
+    spectra = torch.fft.fftn(placed, dim=tuple(range(2, placed.ndim)), norm="forward")
     return torch.view_as_real(_mask(spectra, kept))
 
 
@@ -55,7 +56,7 @@ def lisa_spectra_backward(
 ) -> Tensor:
     """Return the gradient of the tables, in the type of `like`."""
     spectra = _mask(torch.view_as_complex(grad.contiguous()).clone(), kept)
-    placed = torch.fft.ifftn(spectra, dim=tuple(range(2, spectra.ndim)), norm="forward").real
+    placed = torch.fft.ifftn(spectra, dim=tuple(range(2, spectra.ndim))).real
     tables = placed if periodic else crop(placed, tuple(offsets))
     return tables.to(like.dtype).contiguous()
 

@@ -9,7 +9,8 @@ keys); whatever either passes back is another derivative of T. As P is real, a p
 v_c + i v_c' is one complex map: its transform times that of P is the transform of both
 convolutions, so real maps cost half a complex transform each, without unpacking.
 
-Maps are handled in tiles whose spectra stay in the cache, one table at a time.
+Spectra P^ come divided by their number of points, which inverse transforms then need not do. Maps
+are handled in tiles whose spectra stay in the cache, one table at a time.
 """
 
 import itertools
@@ -130,7 +131,8 @@ def _convolved(spectrum: Tensor, tables: Tensor, lattice: Lattice) -> Iterator[T
     product = torch.empty_like(spectrum)
     for table in tables.unsqueeze(2).unbind(1):
         torch.mul(spectrum, table, out=product)
-        yield lattice.inside(torch.fft.ifftn(product, dim=lattice.axes), lattice.stride)
+        maps = torch.fft.ifftn(product, dim=lattice.axes, norm="forward")
+        yield lattice.inside(maps, lattice.stride)
 
 
 def _dot(x: Tensor, y: Tensor, axes: int) -> Tensor:
@@ -239,7 +241,6 @@ def derivatives(
             weights[:, b, g], facing, v_hat.conj_physical_(), conjugate[g], by_spectra[g],
             facing_padding,
         )  # fmt: skip
-    by_spectra /= math.prod(lattice.buffer)
     other = by_scores if of_scores else by_tokens[..., :channels].contiguous()
     return Derivatives(by_values[..., :channels].contiguous(), by_spectra, other)
 
@@ -273,4 +274,4 @@ def _adjoint(
         spectrum = torch.fft.fftn(buffers, dim=lattice.axes)
         total = _plus(total, spectrum, tables[:, r].unsqueeze(1))
         by_spectra[:, r] += spectrum.mul_(v_hat).sum((0, 2))
-    return lattice.inside(torch.fft.ifftn(total, dim=lattice.axes))
+    return lattice.inside(torch.fft.ifftn(total, dim=lattice.axes, norm="forward"))
