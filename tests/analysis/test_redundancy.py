@@ -2,6 +2,7 @@
 
 import math
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -180,7 +181,8 @@ def test_networks_without_blocks_are_taken_mixer_by_mixer():
 
 def test_samples_are_copies_and_go_where_the_network_is():
     held_out, batch = HeldOut(5), torch.ones(7, 3)
-    held_out._take([batch])
+    trainer = L.Trainer.__new__(L.Trainer)
+    held_out.on_validation_batch_start(trainer, L.LightningModule(), [batch], 0)
     batch.zero_()  # as a loader may that uses its memory again
     assert [kept.tolist() for kept in held_out.batches] == [[[1.0] * 3] * 5]
     network, seen = nn.Linear(3, 2, device="meta"), []

@@ -40,8 +40,8 @@ def similarity_of_heads(kappa: Float[Tensor, "heads queries keys"]) -> float:
 
 
 def similarity_of_layers(
-    first: tuple[Float[Tensor, "*samples queries keys"], Float[Tensor, "*samples queries"]],
-    second: tuple[Float[Tensor, "*samples queries keys"], Float[Tensor, "*samples queries"]],
+    first: tuple[Float[Tensor, "*#samples queries keys"], Float[Tensor, "*#samples queries"]],
+    second: tuple[Float[Tensor, "*#samples queries keys"], Float[Tensor, "*#samples queries"]],
 ) -> float:
     """Return the cosine between rows of two layers at one query, over all pairs of heads.
 
@@ -51,7 +51,8 @@ def similarity_of_layers(
 
     Args:
         first: What `pooled_rows` gives for one layer.
-        second: The same for the other, of the same queries and keys.
+        second: The same for the other, of the same queries and keys. One sample stands for all
+            where no sample changes a kernel.
     """
     (a, a_count), (b, b_count) = first, second
     pairs = a_count * b_count

@@ -115,43 +115,24 @@ class HeldOut(L.Callback):
         self.samples = samples
         self.batches: list[Tensor] = []
 
-    def _start(self) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the samples of the last time."""
         self.batches = []
-
-    def _take(self, batch: Any) -> None:
-        missing = self.samples - sum(map(len, self.batches))
-        if missing > 0:
-            self.batches.append(batch[0][:missing].detach().to("cpu", copy=True))
-
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Forget the samples of the last validation."""
-        self._start()
 
     def on_validation_batch_start(
         self,
         trainer: L.Trainer,
-        module: L.LightningModule,
+        pl_module: L.LightningModule,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep what is still missing."""
-        self._take(batch)
+        missing = self.samples - sum(map(len, self.batches))
+        if missing > 0:
+            self.batches.append(batch[0][:missing].detach().to("cpu", copy=True))
 
-    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Forget the samples of the last test."""
-        self._start()
-
-    def on_test_batch_start(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what is still missing."""
-        self._take(batch)
+    on_test_start, on_test_batch_start = on_validation_start, on_validation_batch_start
 
 
 def _outermost(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:

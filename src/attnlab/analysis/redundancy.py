@@ -217,20 +217,10 @@ def _similarity(measured: Sequence[KernelMeasures], rows: Sequence[Rows]) -> Ten
     for i, (first, a) in enumerate(zip(measured, rows, strict=True)):
         table[i, i] = first.across_heads
         for j, (second, b) in enumerate(zip(measured[:i], rows[:i], strict=True)):
-            of_samples = len({len(a[0]), len(b[0]), 1}) < 3
-            if (first.grid, first.out_grid) == (second.grid, second.out_grid) and of_samples:
-                value = kernels.similarity_of_layers(*_expanded(a, b))
-                table[i, j] = table[j, i] = value
+            same_samples = len({len(a[0]), len(b[0])} - {1}) < 2  # one stands for all
+            if (first.grid, first.out_grid) == (second.grid, second.out_grid) and same_samples:
+                table[i, j] = table[j, i] = kernels.similarity_of_layers(a, b)
     return table
-
-
-def _expanded(a: Rows, b: Rows) -> tuple[Rows, Rows]:
-    """Repeat a kernel that no sample changes for the samples of the other."""
-    samples = max(len(a[0]), len(b[0]))
-    sums_a, counts_a, sums_b, counts_b = (
-        each.expand(samples, *each.shape[1:]) for each in (*a, *b)
-    )
-    return (sums_a, counts_a), (sums_b, counts_b)
 
 
 def mean(values: Tensor | Sequence[float]) -> float:

@@ -23,11 +23,12 @@ class Redundancy(HeldOut):
     token in the middle of the first sample, a map per head. `attnlab analyze` draws more of them.
 
     The samples are the first of the last validation, so that nothing is loaded for them; a fit
-    without one is not analysed, nor is a network without token mixers. Training is not touched:
-    nothing random is drawn.
+    without one is not analysed. Where an analysis fails, as of a network without token mixers, a
+    warning says why and the fit ends as any other. Training is not touched: nothing random is
+    drawn, and the analysis runs on the CPU, where Lightning has taken the network by then.
 
     Args:
-        samples: Held-out samples, at least 4, of one minibatch of the validation at least.
+        samples: Held-out samples, at least 4. Minibatches of fewer than 4 do not count.
         kernel_samples: Samples of the first minibatch whose kernels are looked at.
         max_queries: Query tokens that are looked at in every kernel.
 
