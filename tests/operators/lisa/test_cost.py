@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 from pathlib import Path
 
 import jaxtyping
@@ -28,10 +29,8 @@ def chosen(
     dtype: torch.dtype = torch.float32,
     device_type: str = "cpu",
 ) -> Form:
-    return cheapest(
-        (side, side), stride=stride, rpes=rpes, heads=3, key_groups=1, key_dim=16, out_dim=192,
-        variant=variant, dtype=dtype, device_type=device_type,
-    )  # fmt: skip
+    sizes = Sizes((side, side), stride, rpes, 3, 1, key_dim=16, out_dim=192, variant=variant)
+    return cheapest(sizes, dtype, device_type)
 
 
 def test_counts_by_hand() -> None:
@@ -58,7 +57,6 @@ def test_prediction_from_known_coefficients() -> None:
 
 
 def test_the_lesser_prediction_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = SMALL._asdict() | {"dtype": torch.float32, "device_type": "cpu"}
     dense = 2.0 * 180 + 0.5 * 2250 + 3.0 * 900
     for tables, form in ((3899 / dense, "none"), (3901 / dense, "fft")):
         forms = {
@@ -66,7 +64,7 @@ def test_the_lesser_prediction_is_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
             "fft": {"butterflies": 0.0, "points": 1.0},
         }
         monkeypatch.setattr(cost, "COSTS", {"cpu": {torch.float32: forms}})
-        assert cheapest(**arguments) == form
+        assert cheapest(SMALL, torch.float32, "cpu") == form
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,10 +122,8 @@ def test_coefficients_come_with_their_conditions() -> None:
 
 class Chooser(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        form = cheapest(
-            tuple(x.shape[1:-1]), stride=1, rpes=4, heads=3, key_groups=1, key_dim=16, out_dim=192,
-            variant="pattern", dtype=x.dtype, device_type=x.device.type,
-        )  # fmt: skip
+        sizes = Sizes(tuple(map(operator.index, x.shape[1:-1])), 1, 4, 3, 1, 16, 192, "pattern")
+        form = cheapest(sizes, x.dtype, x.device.type)
         return x.sin() if form == "none" else x.cos()
 
 

@@ -131,35 +131,14 @@ def nearest(
     return measured.get(dtype, measured[torch.float32])
 
 
-def cheapest(
-    grid: Grid,
-    *,
-    stride: int,
-    rpes: int,
-    heads: int,
-    key_groups: int,
-    key_dim: int,
-    out_dim: int,
-    variant: str,
-    dtype: torch.dtype,
-    device_type: str,
-) -> Form:
+def cheapest(sizes: Sizes, dtype: torch.dtype, device_type: str) -> Form:
     """Return the exact form that trains faster: ``none`` (dense) or ``fft``.
 
     Args:
-        grid: Token grid of the input.
-        stride: Step between output tokens.
-        rpes: Number R of tables, at least 1.
-        heads: Attention heads.
-        key_groups: Number of keys.
-        key_dim: Channels of a key.
-        out_dim: Channels of the values, of all heads.
-        variant: ``pattern`` or ``mask``.
+        sizes: Of the layer, with at least one table.
         dtype: Of the tokens.
         device_type: ``cpu``, ``cuda`` or another; see `nearest`.
     """
-    plain = tuple(int(size) for size in grid)
-    sizes = Sizes(plain, stride, rpes, heads, key_groups, key_dim, out_dim, variant)
     coefficients = nearest(COSTS, device_type, dtype)
     dense = seconds("none", sizes, coefficients)
     return "none" if dense <= seconds("fft", sizes, coefficients) else "fft"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import kernels, spectral, weights
-from attnlab.operators.lisa.cost import cheapest
+from attnlab.operators.lisa.cost import Sizes, cheapest
 from attnlab.operators.lisa.forms import TABLE_FORMS, Features, mix_dense, mix_spectral
 from attnlab.operators.lisa.options import check_options
 from attnlab.operators.lisa.parameterisation import Entries, Parameterisation, Separable
@@ -140,9 +140,8 @@ class LiSA(TokenMixer):
         self.encoding = nn.Parameter(self.stored.draw(groups, rpes, self.grid))
         if self.query_weights:
             weight = torch.empty(heads, self.key_dim, rpes)
-            self.query_weight = nn.Parameter(
-                nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
-            )
+            nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+            self.query_weight = nn.Parameter(weight)
 
     def forward(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Mix the tokens by the form that `approximation` names."""
@@ -160,10 +159,8 @@ class LiSA(TokenMixer):
     def reference(self, x: Float[Tensor, "batch *grid dim"]) -> Float[Tensor, "batch *out out_dim"]:
         """Compute the layer by the defining sums of `reference.structure_aware_attention`."""
         grid = tuple(x.shape[1:-1])
-        y = structure_aware_attention(
-            *self._project(x), **self._defining(grid), grid=grid, stride=self.stride
-        )
-        return self._merge(y, grid)
+        how = self._defining(grid) | {"grid": grid, "stride": self.stride}
+        return self._merge(structure_aware_attention(*self._project(x), **how), grid)
 
     @torch.no_grad()
     def token_weights(
@@ -178,14 +175,11 @@ class LiSA(TokenMixer):
 
     def _defining(self, grid: Grid) -> dict[str, Any]:
         """Return what form (a) takes beside the tokens: the tables as they act, and options."""
-        tables = self._full_tables(grid)
-        if not self.num_rpes:
-            tables["composing"] = self.temperature.new_zeros(
-                self.heads, 0, *(2 * n - 1 for n in grid)
-            )
+        none = self.temperature.new_zeros(self.heads, 0, *(2 * n - 1 for n in grid))
         return {
-            "encoding": tables.get("encoding"),
-            "composing": tables["composing"],
+            "encoding": None,
+            "composing": none,
+            **self._full_tables(grid),
             "temperature": self.temperature,
             "content_gain": self.content_gain if self.content else None,
             "kernel": self.kernel,
@@ -234,18 +228,9 @@ class LiSA(TokenMixer):
             return self.approximation
         if self.kernel == "softmax":
             return "none"
-        return cheapest(
-            grid,
-            stride=self.stride,
-            rpes=self.num_rpes,
-            heads=self.heads,
-            key_groups=self.key_groups,
-            key_dim=self.key_dim,
-            out_dim=self.out_dim,
-            variant=self.variant,
-            dtype=dtype,
-            device_type=device_type,
-        )
+        widths = self.heads, self.key_groups, self.key_dim, self.out_dim
+        sizes = Sizes(grid, self.stride, self.num_rpes, *widths, self.variant)
+        return cheapest(sizes, dtype, device_type)
 
     def _mix(self, features: Features, grid: Grid) -> Tensor:
         """Return the structure term by the form that `approximation` names or leaves open."""
@@ -305,8 +290,7 @@ class LiSA(TokenMixer):
     @torch.no_grad()
     def learnt_maps(self) -> dict[str, Float[Tensor, "map height width"]]:
         """Return P and E, offset zero in the middle; of video the slice at temporal offset zero."""
-        tables = self._learnt_tables().items()
-        return {name: self.stored.pictures(table, self.grid) for name, table in tables}
+        return {n: self.stored.pictures(t, self.grid) for n, t in self._learnt_tables().items()}
 
     def extra_repr(self) -> str:
         """Show the options that change what is computed."""
