@@ -97,6 +97,25 @@ def test_gradients_are_the_same_when_nothing_is_kept(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(actual, grad, rtol=1e-12, atol=1e-12)
 
 
+def test_tokens_and_gradients_may_lie_at_any_place_in_memory() -> None:
+    """Complex numbers have an even place; what is sliced out of something else may not."""
+    torch.manual_seed(0)
+    where = lattice((5, 3))
+    scores, values = torch.randn(1, 2, 15, 3), torch.randn(1, 2, 15, 4)
+    spectra = table_spectra(torch.randn(2, 3, 9, 5), where)
+
+    def output_and_gradient(values: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        values.requires_grad_()
+        y = compose(scores, values, spectra, where)
+        longer = torch.cat([y.new_zeros(first), y.flatten()])
+        return y, torch.autograd.grad(longer.square().sum(), values)[0]
+
+    shifted = torch.cat([torch.zeros(1), values.flatten()])[1:].view(values.shape)
+    assert shifted.storage_offset() == 1
+    expected, actual = output_and_gradient(values, 0), output_and_gradient(shifted, 1)
+    assert all(map(torch.equal, actual, expected))
+
+
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.8])
 def test_truncation_error_is_bounded_by_the_largest_dropped_frequency(kept: float) -> None:
     """||T(P) - T(P~)||_2 <= max |P^(w)| over the dropped w; checked on the matrices themselves."""

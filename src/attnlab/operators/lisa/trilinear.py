@@ -73,8 +73,9 @@ class Lattice(NamedTuple):
         """
         if tokens.shape[-1] % 2:
             tokens = torch.nn.functional.pad(tokens, (0, 1))
-        if tokens.stride(-1) != 1 or any(step % 2 for step in tokens.stride()[:-1]):
-            tokens = tokens.contiguous()
+        *steps, dense = tokens.stride()
+        if dense != 1 or any(step % 2 for step in (*steps, tokens.storage_offset())):
+            tokens = tokens.clone(memory_format=torch.contiguous_format)
         paired = torch.view_as_complex(torch.unflatten(tokens, -1, (-1, 2)))
         return torch.unflatten(paired, -2, grid).movedim(-1, -1 - len(grid))
 
