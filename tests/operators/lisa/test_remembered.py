@@ -1,6 +1,7 @@
 """Spectra kept in evaluation must never outlive the tables they are of."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -78,3 +79,27 @@ def test_parameters_made_in_inference_mode_are_not_remembered() -> None:
     mixer(x)
     mixer.composing.mul_(2)  # such a tensor counts no versions
     assert_close(mixer(x), mixer.reference(x), 1e-10, "inference tensors")
+
+
+@torch.no_grad()
+def test_a_tensor_in_the_place_of_an_earlier_one_is_not_taken_for_it() -> None:
+    """Memory that is given back is given out again: to the second of two new states."""
+    mixer, x = layer(), torch.randn(1, 7, 5, 12, dtype=torch.float64)
+    for _ in range(10):
+        mixer(x)
+        for _ in range(2):
+            state = {name: 1.1 * tensor for name, tensor in mixer.state_dict().items()}
+            mixer.load_state_dict(state, assign=True)
+            del state
+        assert_close(mixer(x), mixer.reference(x), 1e-10, "assigned")
+
+
+@torch.no_grad()
+def test_copies_remember_nothing(computed: list[tuple[int, ...]]) -> None:
+    mixer, x = layer(), torch.randn(1, 7, 5, 12, dtype=torch.float64)
+    size = len(pickle.dumps(mixer))
+    expected = mixer(x)
+    assert len(pickle.dumps(mixer)) == size
+    for count, copied in enumerate((copy.deepcopy(mixer), pickle.loads(pickle.dumps(mixer))), 2):
+        assert torch.equal(copied(x), expected)
+        assert len(computed) == 2 * count
