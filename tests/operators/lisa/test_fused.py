@@ -106,6 +106,16 @@ def test_shares_of_the_gradient_of_tables_are_added_up(monkeypatch) -> None:
     assert mix_error(*draw((2, 3), 1, batch=3), masked=False) <= 1e-6
 
 
+def test_an_empty_batch_gives_tables_no_gradient() -> None:
+    given = problem((2, 3), 1, batch=0, dtype=torch.float32)
+    inputs = given.inputs(masked=True)
+    (out,) = on_device(fused.forward, inputs, (2, 3), 1)
+    assert out.shape == given.values.shape
+    grads = on_device(fused.backward, out, inputs, (2, 3), 1)
+    assert [grad.shape for grad in grads] == [item.shape for item in inputs]
+    assert (grads[2] == 0).all()
+
+
 def test_views_give_the_same_bits() -> None:
     given, _ = draw((2, 3), 1)
     inputs = given.inputs(masked=True)

@@ -80,6 +80,19 @@ def test_runs_in_pure_bfloat16(approximation: str) -> None:
     assert_close(actual.float(), expected, 0.05, "bfloat16")
 
 
+@pytest.mark.parametrize("variant", ["pattern", "mask"])
+@pytest.mark.parametrize("approximation", ["none", "fft", "circular", "low_rank"])
+@pytest.mark.parametrize("grid", [(7, 5), (3, 5, 2)])
+def test_an_empty_batch_gives_nothing_and_no_gradient(
+    grid: tuple[int, ...], approximation: str, variant: str
+) -> None:
+    mixer = LiSA(12, 3, grid, approximation=approximation, variant=variant)
+    y = mixer(torch.zeros(0, *grid, 12))
+    assert y.shape == (0, *grid, 12)
+    y.sum().backward()
+    assert all((parameter.grad == 0).all() for parameter in mixer.parameters())
+
+
 def test_strided_output_is_the_subsampled_output() -> None:
     torch.manual_seed(1)
     mixers = {s: LiSA(12, 3, (7, 4), s).double() for s in (1, 3)}

@@ -138,8 +138,9 @@ def encode(
     encoded = phi_k.new_empty(shape)
     for part in spread(tables, geometry):
         for (_, group, row, queries), seen in part.blocks(geometry, 1):
-            found = part.spread[seen].flatten(0, 1) @ columns[group]
-            found = found.view(-1, rpes, len(phi_k), phi_k.shape[-1])
+            weights = part.spread[seen]
+            found = weights.flatten(0, 1) @ columns[group]
+            found = found.view(*weights.shape[:2], len(phi_k), phi_k.shape[-1])
             encoded[:, group, row, queries] = found.movedim(2, 0)
     encoded = encoded.flatten(2, 3)
     scores = _by_token(phi_q, groups) @ encoded.mT

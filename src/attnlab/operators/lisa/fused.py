@@ -163,7 +163,7 @@ def _of_tables(
     constants |= {"BLOCK": (*block, 1, *constants["BLOCK"][3:]), "num_warps": 4}
     tiles = heads * offsets * math.ceil(count / block[0]) * math.ceil(width / block[1])
     most = min(_PROGRAMS // tiles, _SHARES_BYTES // (4 * heads * count * rpes * offsets * width))
-    each = math.ceil(len(values) / max(1, most))
+    each = max(1, math.ceil(len(values) / max(1, most)))
     many = math.ceil(len(values) / each)
     shares = values.new_empty(many, heads, count, rpes, offsets * width, dtype=torch.float32)
     with torch.cuda.device_of(values):  # type: ignore[no-untyped-call]
@@ -174,7 +174,8 @@ def _of_tables(
         )  # fmt: skip
     of_tables = torch.zeros_like(tables, dtype=torch.float32)
     rows = of_tables.view(heads, rpes, offsets, -1)
-    gather(shares.sum(0), Part(shares[0], 0, count), Geometry((1, width), stride), rows)
+    total = shares.sum(0)
+    gather(total, Part(total, 0, count), Geometry((1, width), stride), rows)
     return of_tables
 
 

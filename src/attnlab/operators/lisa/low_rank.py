@@ -70,7 +70,7 @@ def _apply(
     for matrix in others:
         y = matrix.unsqueeze(1) @ torch.unflatten(y, 3, (matrix.shape[-1], -1))
         y = y.transpose(2, 3).flatten(1, 2)
-    y = torch.unflatten(y.flatten(2), 2, (-1, columns))
+    y = torch.unflatten(y.flatten(2), 2, (last.shape[1] * last.shape[-1], columns))
     return (last.transpose(1, 2).flatten(2).unsqueeze(1) @ y).flatten(1, 2)
 
 
@@ -79,32 +79,36 @@ def _columns(x: Float[Tensor, "batch rows tokens channels"]) -> Columns:
 
 
 def _weighted(
-    weights: Float[Tensor, "heads queries batch"], maps: Tensor, matrices: Sequence[Tensor]
-) -> Float[Tensor, "heads queries batch value_dim"]:
-    y = torch.unflatten(_apply(matrices, maps), -1, (weights.shape[-1], -1))
-    return weights.unsqueeze(-1) * y
+    weights: Float[Tensor, "heads queries batch 1"],
+    maps: Columns,
+    value_dim: int,
+    matrices: Sequence[Tensor],
+) -> Float[Tensor, "heads queries batch {value_dim}"]:
+    return weights * torch.unflatten(_apply(matrices, maps), -1, (weights.shape[2], value_dim))
 
 
 def _compose(
     scores: Prior, v: Values, composing: Composing, grid: Grid, stride: int, times: int = 1
 ) -> Output:
     """Weight the convolved values by the scores and sum them; one of as many `times` as said."""
-    maps, weights = _columns(v), scores.permute(3, 1, 2, 0)
+    maps, weights = _columns(v), scores.permute(3, 1, 2, 0).unsqueeze(-1)
     # What a backward is given: the maps between two axes and the convolved ones, of every table.
     kept = times * weights.shape[0] * (composing[0].shape[2] + 1) * maps.numel() * maps.itemsize
     recompute = torch.is_grad_enabled() and kept > KEPT_BYTES
     term = _recomputed if recompute else _weighted
     terms = (
-        term(weight, maps, matrices)
+        term(weight, maps, v.shape[-1], matrices)
         for weight, matrices in zip(weights, _matrices(composing, grid, stride), strict=True)
     )
     return reduce(torch.add, terms).permute(2, 0, 1, 3)
 
 
-def _recomputed(weights: Tensor, maps: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+def _recomputed(
+    weights: Tensor, maps: Columns, value_dim: int, matrices: Sequence[Tensor]
+) -> Tensor:
     """Compute `_weighted` again in the backward rather than keep what it needs there."""
     y: Tensor = checkpoint(
-        _weighted, weights, maps, matrices, use_reentrant=False, preserve_rng_state=False
+        _weighted, weights, maps, value_dim, matrices, use_reentrant=False, preserve_rng_state=False
     )
     return y
 
@@ -135,7 +139,7 @@ def pattern(
         stride: Step between output tokens.
     """
     maps = torch.stack(list(convolve(_columns(phi_k), encoding, grid, stride)))
-    encoded_keys = torch.unflatten(maps, -1, (phi_k.shape[0], -1)).permute(3, 1, 0, 4, 2)
+    encoded_keys = torch.unflatten(maps, -1, phi_k.shape[::3]).permute(3, 1, 0, 4, 2)
     scores = pattern_scores(phi_q, encoded_keys, prior, activation)
     return _compose(scores, v, composing, grid, stride)
 
