@@ -55,7 +55,7 @@ def separable_bound(factors: Sequence[Float[Tensor, "rows rpes rank _"]]) -> Per
     terms left out it bounds the error.
 
     Args:
-        factors: One function of the offset per axis and term, see `low_rank.full_tables`.
+        factors: One function of the offset per axis and term, see `factors.full_tables`.
     """
     if not factors[0].shape[2]:  # no transform takes nothing
         return factors[0].sum((2, 3))

@@ -153,7 +153,9 @@ def lisa_derivatives(
     return by.values.to(dtype), torch.view_as_real(by.spectra), by.other.to(dtype)
 
 
-def _no_room(values: Tensor, spectra: Tensor, grid: list[int], stride: int, keep: bool) -> Tensor:
+def _kept(
+    values: Tensor, spectra: Tensor, grid: list[int], buffer: list[int], stride: int, keep: bool
+) -> Tensor:
     """Return what a fake operator keeps."""
     batch, groups, _, channels = values.shape
     out = [math.ceil(size / stride) for size in grid]
@@ -162,50 +164,27 @@ def _no_room(values: Tensor, spectra: Tensor, grid: list[int], stride: int, keep
 
 
 @lisa_compose.register_fake
-def _(
-    scores: Tensor,
-    values: Tensor,
-    spectra: Tensor,
-    grid: list[int],
-    buffer: list[int],
-    stride: int,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
+def _(scores: Tensor, values: Tensor, spectra: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
     batch, groups, shared, queries, _ = scores.shape
     total = values.new_empty(batch, queries, groups, shared, values.shape[-1])
-    return total, _no_room(values, spectra, grid, stride, keep)
+    return total, _kept(values, spectra, *how)
 
 
 @lisa_encode.register_fake
-def _(
-    queries: Tensor,
-    values: Tensor,
-    spectra: Tensor,
-    grid: list[int],
-    buffer: list[int],
-    stride: int,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
+def _(queries: Tensor, values: Tensor, spectra: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
     scores = values.new_empty(spectra.shape[1], *queries.shape[:-1])
-    return scores, _no_room(values, spectra, grid, stride, keep)
+    return scores, _kept(values, spectra, *how)
 
 
 @lisa_derivatives.register_fake
 def _(
-    scores: Tensor,
-    tokens: Tensor,
-    values: Tensor,
-    spectra: Tensor,
-    kept: Tensor,
-    grid: list[int],
-    buffer: list[int],
-    stride: int,
-    of_scores: bool,
+    scores: Tensor, tokens: Tensor, values: Tensor, spectra: Tensor, *how: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, groups, shared, queries, rpes = scores.shape
     keys, channels = values.shape[2:]
     of_scores_shape = (rpes, batch, groups, shared, queries)
     of_tokens_shape = (batch, queries, groups, shared, channels)
+    *_, of_scores = how
     return (
         values.new_empty(batch, keys, groups, channels),
         spectra.new_empty(spectra.shape),

@@ -6,8 +6,8 @@ channels densely packed. Places are numbered so that the entry of a table for qu
 
 What is constant has capitals: GRID is that of the keys with three axes, STRIDE the step between
 queries, SHAPE (rpes, value_dim, features, heads to a value head, heads to a group of keys), BLOCK
-(queries, keys, samples, channels, features) of a program, all powers of two. KEPT says of what a
-tile of weights is made: of all rpes weighted by scores, or, without scores, of one table.
+(queries, keys, samples, channels, features) of a program, all powers of two. SCORED says of what
+a tile of weights is made: of all rpes weighted by scores, or, without scores, of one table.
 """
 
 # mypy: ignore-errors
