@@ -97,6 +97,28 @@ def test_gradients_are_the_same_when_nothing_is_kept(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(actual, grad, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("features", "fits"), [(5, True), (6, False)])
+def test_all_features_of_a_mask_share_what_may_be_kept(
+    features: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, heads, rpes, channels = lattice((5, 3), 2), 3, 4, 2
+    convolutions = 2 * heads * rpes * 6 * channels * 8  # bytes of one feature, in float64
+    monkeypatch.setattr(spectral, "KEPT_BYTES", 5 * convolutions)
+    phi_q, phi_k = torch.rand(2, heads, 6, features), torch.rand(2, 1, 15, features)
+    v, prior = torch.rand(2, heads, 15, channels), torch.rand(2, heads, 6, rpes)
+    inputs = [tensor.double().requires_grad_() for tensor in (phi_q, phi_k, v, prior)]
+    spectra = table_spectra(torch.rand(heads, rpes, 9, 5).double(), where)
+    kept = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel() * tensor.itemsize)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        spectral.mask(*inputs, spectra, lattice=where)
+    assert kept.count(convolutions) == (features if fits else 0)
+
+
 def test_tokens_and_gradients_may_lie_at_any_place_in_memory() -> None:
     """Complex numbers have an even place; what is sliced out of something else may not."""
     torch.manual_seed(0)

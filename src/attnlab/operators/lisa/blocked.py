@@ -11,13 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.operators.base import Grid
+from attnlab.operators.lisa.shapes import KeyFeatures, Output, QueryFeatures
 from attnlab.operators.lisa.spread import At, Geometry, gather, spread
 
 Encoding = Float[Tensor, "groups rpes *offsets"]
 Scores = Float[Tensor, "batch heads queries rpes"]
-Output = Float[Tensor, "batch heads queries value_dim"]
-QueryFeatures = Float[Tensor, "batch heads queries features"]
-KeyFeatures = Float[Tensor, "batch groups keys features"]
 EncodedKeys = Float[Tensor, "batch groups queries rpes features"]
 
 

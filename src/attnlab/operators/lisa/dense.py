@@ -7,16 +7,12 @@ from torch import Tensor
 from attnlab.operators.base import Grid
 from attnlab.operators.lisa.dense_op import lisa_dense_mix, lisa_dense_scores
 from attnlab.operators.lisa.kernels import ACTIVATIONS, attention, pattern_scores
+from attnlab.operators.lisa.shapes import KeyFeatures, Output, Prior, QueryFeatures, Values
 from attnlab.operators.lisa.slices import apart, joined
 from attnlab.operators.lisa.tables import toeplitz
 
-QueryFeatures = Float[Tensor, "batch heads queries features"]
-KeyFeatures = Float[Tensor, "#batch groups keys features"]
-Values = Float[Tensor, "batch heads keys value_dim"]
-Prior = Float[Tensor, "batch heads queries rpes"]
 Encoding = Float[Tensor, "groups rpes *offsets"]
 Composing = Float[Tensor, "heads rpes *offsets"]
-Output = Float[Tensor, "batch heads queries value_dim"]
 
 
 def pattern(

@@ -2,15 +2,13 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor
 
 from attnlab.operators.base import Grid
 from attnlab.operators.lisa import dense, low_rank, spectral
 from attnlab.operators.lisa.factors import unpack
+from attnlab.operators.lisa.shapes import Output
 from attnlab.operators.lisa.trilinear import Lattice
-
-Mixed = Float[Tensor, "batch heads queries value_dim"]
 
 
 class Features(NamedTuple):
@@ -37,7 +35,7 @@ def mix_dense(
     grid: Grid,
     stride: int,
     split: bool = False,
-) -> Mixed:
+) -> Output:
     """Mix by sums over all pairs of tokens, O(N^2).
 
     Args:
@@ -59,7 +57,7 @@ def mix_spectral(
     *,
     lattice: Lattice,
     split: bool,
-) -> Mixed:
+) -> Output:
     """Mix by Fourier transforms, O(R N log N).
 
     Args:
@@ -75,7 +73,7 @@ def mix_spectral(
 
 def mix_low_rank(
     features: Features, tables: dict[str, Tensor], activation: str, *, grid: Grid, stride: int
-) -> Mixed:
+) -> Output:
     """Mix by Toeplitz matrices of one axis, O(rank R N (H + W)).
 
     Args:

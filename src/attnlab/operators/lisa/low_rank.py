@@ -18,16 +18,12 @@ from attnlab.operators.base import Grid
 from attnlab.operators.lisa import tables as rpe
 from attnlab.operators.lisa.factors import Factors
 from attnlab.operators.lisa.kernels import ACTIVATIONS, pattern_scores
+from attnlab.operators.lisa.shapes import KeyFeatures, Output, Prior, QueryFeatures, Values
 from attnlab.operators.lisa.spectral import KEPT_BYTES
 
 Encoding = Sequence[Float[Tensor, "groups rpes encoding_rank _"]]
 Composing = Sequence[Float[Tensor, "heads rpes rank _"]]
 Columns = Float[Tensor, "rows tokens columns"]
-QueryFeatures = Float[Tensor, "batch heads queries features"]
-KeyFeatures = Float[Tensor, "batch groups keys features"]
-Values = Float[Tensor, "batch heads keys value_dim"]
-Prior = Float[Tensor, "batch heads queries rpes"]
-Output = Float[Tensor, "batch heads queries value_dim"]
 
 
 def convolve(

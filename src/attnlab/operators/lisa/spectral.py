@@ -15,17 +15,13 @@ from torch import Tensor
 from attnlab.operators.base import Grid
 from attnlab.operators.lisa.kernels import ACTIVATIONS
 from attnlab.operators.lisa.op import lisa_compose, lisa_encode, lisa_spectra
+from attnlab.operators.lisa.shapes import KeyFeatures, Output, Prior, QueryFeatures, Values
 from attnlab.operators.lisa.slices import apart, joined
 from attnlab.operators.lisa.trilinear import Lattice
 
 Spectra = Float[Tensor, "groups rpes *buffer 2"]
 Encoding = Float[Tensor, "groups rpes *buffer 2"]
 Composing = Float[Tensor, "heads rpes *buffer 2"]
-QueryFeatures = Float[Tensor, "batch heads queries features"]
-KeyFeatures = Float[Tensor, "#batch groups keys features"]
-Values = Float[Tensor, "batch heads keys value_dim"]
-Prior = Float[Tensor, "batch heads queries rpes"]
-Output = Float[Tensor, "batch heads queries value_dim"]
 
 KEPT_BYTES = 2**29
 """Most memory that the R convolutions of the values may keep for the backward.
@@ -86,14 +82,16 @@ def _geometry(lattice: Lattice) -> tuple[list[int], list[int], int]:
     return list(lattice.grid), list(lattice.buffer), lattice.stride
 
 
-def _keep(lattice: Lattice, values: Tensor, spectra: Tensor, *inputs: Tensor) -> bool:
-    """Tell whether the convolutions are wanted in a backward and find room until then."""
+def _keep(
+    lattice: Lattice, values: Tensor, spectra: Tensor, inputs: Tensor, times: int = 1
+) -> bool:
+    """Tell whether as many `times` these convolutions are wanted in a backward and find room."""
     # An exported program is for any batch, and rarely trained.
     needed = torch.is_grad_enabled() and not torch.compiler.is_exporting()
-    if not needed or not any(tensor.requires_grad for tensor in (values, spectra, *inputs)):
+    if not needed or not any(tensor.requires_grad for tensor in (values, spectra, inputs)):
         return False
     batch, groups, _, channels = values.shape
-    numbers = spectra.shape[1] * batch * groups * channels * math.prod(lattice.out)
+    numbers = times * spectra.shape[1] * batch * groups * channels * math.prod(lattice.out)
     return numbers * spectra.itemsize <= KEPT_BYTES
 
 
@@ -102,9 +100,10 @@ def compose(
     values: Values,
     composing: Composing,
     lattice: Lattice,
+    times: int = 1,
 ) -> Output:
-    """Return sum_r s_nr (P_r * v)[n]."""
-    keep = _keep(lattice, values, composing, scores)
+    """Return sum_r s_nr (P_r * v)[n]; one of as many `times` as said."""
+    keep = _keep(lattice, values, composing, scores, times)
     y, _ = lisa_compose(scores.unsqueeze(2), values, composing, *_geometry(lattice), keep)
     result: Tensor = y.flatten(2, 3).transpose(1, 2)
     return result
@@ -122,11 +121,11 @@ def encode(
 
 
 def _composed(
-    scores: Tensor, values: Tensor, composing: Tensor, lattice: Lattice, split: bool
+    scores: Tensor, values: Tensor, composing: Tensor, lattice: Lattice, split: bool, times: int
 ) -> Tensor:
     if not split:
-        return compose(scores, values, composing, lattice)
-    return joined(compose(*apart(scores, values, composing), lattice), composing.shape[1])
+        return compose(scores, values, composing, lattice, times)
+    return joined(compose(*apart(scores, values, composing), lattice, times), composing.shape[1])
 
 
 def pattern(
@@ -155,7 +154,7 @@ def pattern(
         split: Pattern r acts on its own slice of the value channels only.
     """
     scores = ACTIVATIONS[activation](encode(phi_q, phi_k, encoding, lattice) + prior)
-    return _composed(scores, v, composing, lattice, split)
+    return _composed(scores, v, composing, lattice, split, 1)
 
 
 def mask(
@@ -177,7 +176,7 @@ def mask(
     scores = ACTIVATIONS[activation](prior)
     phi_k = phi_k.repeat_interleave(v.shape[1] // phi_k.shape[1], dim=1)
     terms: Iterator[Tensor] = (
-        query * _composed(scores, key * v, composing, lattice, split)
+        query * _composed(scores, key * v, composing, lattice, split, phi_q.shape[-1])
         for query, key in zip(torch.split(phi_q, 1, -1), torch.split(phi_k, 1, -1), strict=True)
     )
     return reduce(torch.add, terms)
