@@ -160,6 +160,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "17 x 17, ms per image: " in capsys.readouterr().out
 
 
+def test_no_figures_of_lisa_where_it_did_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--grids", "4", "--dim", "8", "--rounds", "1", "--only", FFT]
+    assert main(["scaling", *arguments, "--max-gib", "0", "--out", str(tmp_path)]) == 0
+    assert "Key figures" not in (tmp_path / "scaling.md").read_text()
+    written = [path.name for path in tmp_path.iterdir()]
+    assert sorted(written) == ["scaling.csv", "scaling.md", "scaling.png", "scaling.svg"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"{tmp_path}: scaling.md, scaling.csv, scaling.png, scaling.svg"
+
+
 def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def small(mixer: MixerFactory = LiSA, **options: object) -> LisaViT:
         return LisaViT(mixer, width=12, depth=1, heads=3, **options)

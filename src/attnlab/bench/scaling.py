@@ -114,14 +114,17 @@ def _write(
     subjects: Sequence[Subject],
     batches: dict[int, int],
 ) -> None:
+    written = ["scaling.md", "scaling.csv"]
     if lines := tables.fit_lines(rows):
         write_atomically(out / "scaling_fits.csv", csv_text(header, lines))
+        written.append("scaling_fits.csv")
     caption = f"{header['Hardware']}, {header['Threads']} threads · {header['Setting']}"
     write_atomically(out / "scaling.md", tables.page(header, rows, subjects, batches))
     if any(row.training for row in rows):
         style.save(scaling_figure(rows, subjects, caption), out, "scaling")
+        written += ["scaling.png", "scaling.svg"]
     print("\n".join(tables.key_figures(rows)))
-    print(f"{out}: scaling.md, scaling.csv, scaling_fits.csv, scaling.png")
+    print(f"{out}: {', '.join(written)}")
 
 
 def _effort(options: argparse.Namespace) -> Effort:

@@ -94,8 +94,10 @@ def page(
     blocks = ["# Time and memory against the number of tokens"]
     blocks += ["\n".join(f"- **{name}**: {value}" for name, value in facts.items())]
     blocks += ["\n".join(tables.legend(subject) for subject in subjects), CAPTION]
-    blocks += ["## Key figures", "\n".join(f"- {line}" for line in key_figures(rows))]
-    blocks += ["![time and memory against the number of tokens](scaling.png)"]
+    if claims := key_figures(rows):
+        blocks += ["## Key figures", "\n".join(f"- {line}" for line in claims)]
+    if any(row.training for row in rows):
+        blocks += ["![time and memory against the number of tokens](scaling.png)"]
     for name, (heading, value) in MEASURES.items():
         mode = FORWARD if name.startswith("forward") else TRAINING
         blocks += [f"## {heading}", _table(rows, mode, value, timed=name.endswith("_ms"))]
@@ -120,7 +122,9 @@ def key_figures(rows: Sequence[Row]) -> list[str]:
             for row in rows
             if row.subject == name and row.training and row.training.ratio
         ]
-        lines += [f"{name}, forward + backward in units of {UNIT}: {', '.join(times)}"]
+        lines += (
+            [f"{name}, forward + backward in units of {UNIT}: {', '.join(times)}"] if times else []
+        )
     for form in ("auto", "fft"):
         few, many = lisa_name(form, 1), lisa_name(form, 8)
         peaks = {(row.subject, row.cell.side): row.training_peak for row in rows}
