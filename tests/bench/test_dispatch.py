@@ -117,12 +117,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([*arguments, "--out", str(out), "--csv", str(times)]) == 0
     content = json.loads(out.read_text())
     assert content["cuda"] == kept
-    conditions = content["cpu"]["conditions"]
+    conditions = content[cost.kind("cpu")]["conditions"]
     assert conditions["Command"].startswith("python -m attnlab.bench dispatch --quick")
     assert conditions["Threads"] == str(torch.get_num_threads())
     costs = cost.read(out)
     assert costs["cuda"] == {torch.float32: KNOWN}
-    measured = costs["cpu"][torch.float32]
+    measured = costs[cost.kind("cpu")][torch.float32]
     lines = [line for line in times.read_text().splitlines() if not line.startswith("# ")]
     rows = list(csv.DictReader(lines))
     assert [row["grid"] for row in rows] == ["4x4", "4x4", "8x8", "8x8", "12x12", "12x12"]

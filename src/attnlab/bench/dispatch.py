@@ -18,7 +18,7 @@ from attnlab.bench.tables import markdown
 from attnlab.bench.timing import interleave
 from attnlab.files import write_atomically
 from attnlab.operators.base import Grid
-from attnlab.operators.lisa.cost import Sizes, dense_work
+from attnlab.operators.lisa.cost import Sizes, dense_work, kind
 from attnlab.operators.lisa.module import LiSA
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16")}
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         lines += csv_lines(dtype, layers, fitted[dtype])
         print(f"## {dtype}\n\n{report(layers, fitted[dtype])}\n", flush=True)
         # Whole after every type: an interrupted benchmark keeps what it has measured.
-        known[device.type] = {"conditions": header, "nanoseconds": fitted}
+        known[kind(device.type)] = {"conditions": header, "nanoseconds": fitted}
         write_atomically(options.out, json.dumps(known, indent=2) + "\n")
         if options.csv:
             write_atomically(options.csv, csv_text(header, lines))

@@ -27,10 +27,10 @@ def chosen(
     variant: str = "pattern",
     stride: int = 1,
     dtype: torch.dtype = torch.float32,
-    device_type: str = "cpu",
+    device_kind: str = "cpu",
 ) -> Form:
     sizes = Sizes((side, side), stride, rpes, 3, 1, key_dim=16, out_dim=192, variant=variant)
-    return cheapest(sizes, dtype, device_type)
+    return cheapest(sizes, dtype, device_kind)
 
 
 def test_counts_by_hand() -> None:
@@ -102,8 +102,8 @@ def test_an_unmeasured_device_or_type_takes_the_nearest() -> None:
     assert cost.nearest(costs, "cpu", torch.bfloat16) is single
     assert cost.nearest(costs, "cuda", torch.float64) is HAND
     assert cost.nearest(costs, "xpu", torch.float64) is double
-    assert chosen(7, dtype=torch.bfloat16, device_type="meta") == "none"
-    assert chosen(56, dtype=torch.float16, device_type="mps") == "fft"
+    assert chosen(7, dtype=torch.bfloat16, device_kind="meta") == "none"
+    assert chosen(56, dtype=torch.float16, device_kind="mps") == "fft"
 
 
 def test_coefficients_come_with_their_conditions() -> None:
@@ -118,6 +118,15 @@ def test_coefficients_come_with_their_conditions() -> None:
                 assert forms[form].keys() == work(SMALL).keys()
                 assert min(forms[form].values()) >= 0
                 assert max(forms[form].values()) > 0
+
+
+def test_a_cpu_with_one_thread_has_costs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads, expected in ((1, "cpu, one thread"), (2, "cpu"), (64, "cpu")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        assert cost.kind("cpu") == expected
+        assert cost.kind("cuda") == "cuda"
+    assert chosen(28) == "fft"  # of four tables, by several threads
+    assert chosen(28, device_kind="cpu, one thread") == "none"
 
 
 class Chooser(nn.Module):

@@ -1,6 +1,6 @@
 """What each exact form of LiSA costs on a grid: a few measured coefficients times counts.
 
-``costs.json`` holds, per type of device and of number, how long one operation of each kind takes,
+``costs.json`` holds, per kind of device and of number, how long one operation of each kind takes,
 fitted to layers in training by ``python -m attnlab.bench dispatch``, which rewrites it. Only
 Python numbers are computed with, so `torch.compile` and `torch.export` see a constant.
 """
@@ -18,7 +18,7 @@ from attnlab.operators.lisa.spectral import fast_length
 
 Form = Literal["none", "fft"]
 Costs = Mapping[str, Mapping[torch.dtype, Mapping[str, Mapping[str, float]]]]
-"""Nanoseconds per operation by device type, type of number, form and kind of operation."""
+"""Nanoseconds per operation by `kind` of device, type of number, form and kind of operation."""
 
 
 class Sizes(NamedTuple):
@@ -120,25 +120,34 @@ def seconds(form: Form, sizes: Sizes, coefficients: Mapping[str, Mapping[str, fl
     return sum(each[kind] * count for kind, count in work.items()) / 1e9
 
 
+def kind(device_type: str) -> str:
+    """Return the name of a type of device in the costs; a CPU that runs one thread has its own.
+
+    Ask once, outside of what is compiled: compilers cannot trace the number of threads.
+    """
+    alone = device_type == "cpu" and torch.get_num_threads() == 1
+    return "cpu, one thread" if alone else device_type
+
+
 def nearest(
-    costs: Costs, device_type: str, dtype: torch.dtype
+    costs: Costs, device_kind: str, dtype: torch.dtype
 ) -> Mapping[str, Mapping[str, float]]:
     """Return the coefficients measured for a device and type of number, or the nearest there are.
 
     A device that was not measured is taken for a CPU, a type for float32: no FFT is narrower.
     """
-    measured = costs.get(device_type, costs["cpu"])
+    measured = costs.get(device_kind, costs["cpu"])
     return measured.get(dtype, measured[torch.float32])
 
 
-def cheapest(sizes: Sizes, dtype: torch.dtype, device_type: str) -> Form:
+def cheapest(sizes: Sizes, dtype: torch.dtype, device_kind: str) -> Form:
     """Return the exact form that trains faster: ``none`` (dense) or ``fft``.
 
     Args:
         sizes: Of the layer, with at least one table.
         dtype: Of the tokens.
-        device_type: ``cpu``, ``cuda`` or another; see `nearest`.
+        device_kind: See `kind` and `nearest`.
     """
-    coefficients = nearest(COSTS, device_type, dtype)
+    coefficients = nearest(COSTS, device_kind, dtype)
     dense = seconds("none", sizes, coefficients)
     return "none" if dense <= seconds("fft", sizes, coefficients) else "fft"

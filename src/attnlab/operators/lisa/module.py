@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attnlab.operators.base import Grid, TokenMixer
 from attnlab.operators.init import lecun_linear
 from attnlab.operators.lisa import kernels, spectral, weights
-from attnlab.operators.lisa.cost import Sizes, cheapest
+from attnlab.operators.lisa.cost import Sizes, cheapest, kind
 from attnlab.operators.lisa.forms import TABLE_FORMS, Features, mix_dense, mix_spectral
 from attnlab.operators.lisa.options import check_options
 from attnlab.operators.lisa.parameterisation import Entries, Parameterisation, Separable
@@ -116,9 +116,9 @@ class LiSA(TokenMixer):
         self.kept = kept_frequencies if approximation == "truncated" else 1.0
         self.periodic = approximation == "circular"
         self.split = approximation == "split" and num_rpes > 0
-        self.stored: Parameterisation = (
-            Separable(rank) if approximation == "low_rank" else Entries(self.periodic)
-        )
+        separable = approximation == "low_rank"
+        self.stored: Parameterisation = Separable(rank) if separable else Entries(self.periodic)
+        self._cpu = kind("cpu")
         self._remembered: Remembered[dict[str, Tensor]] = Remembered()
         self._create_parameters()
 
@@ -230,7 +230,7 @@ class LiSA(TokenMixer):
             return "none"
         widths = self.heads, self.key_groups, self.key_dim, self.out_dim
         sizes = Sizes(grid, self.stride, self.num_rpes, *widths, self.variant)
-        return cheapest(sizes, dtype, device_type)
+        return cheapest(sizes, dtype, self._cpu if device_type == "cpu" else device_type)
 
     def _mix(self, features: Features, grid: Grid) -> Tensor:
         """Return the structure term by the form that `approximation` names or leaves open."""

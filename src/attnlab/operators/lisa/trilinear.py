@@ -85,7 +85,8 @@ class Lattice(NamedTuple):
         maps = budget // (math.prod(self.buffer) * values.dtype.itemsize)
         ranges: list[list[slice]] = []
         for size in reversed(values.shape[:3]):
-            length = max(1, min(size, maps))
+            pieces = max(1, math.ceil(size / max(1, maps)))
+            length = max(1, math.ceil(size / pieces))  # of one size, where that is possible
             maps //= length
             ranges.insert(0, [slice(i, min(size, i + length)) for i in range(0, size, length)])
         yield from itertools.product(*ranges)
