@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnlab.operators.lisa import dense, low_rank
-from attnlab.operators.lisa.factors import full_tables
+from attnlab.operators.lisa import LiSA, dense, low_rank
+from attnlab.operators.lisa.factors import full_tables, unpack
 from attnlab.operators.lisa.tables import toeplitz
+from tests.operators.contract import assert_close, gradients
 from tests.operators.lisa.random_tables import ROWS, RPES, Grid, random, random_factors
 
 BATCH = 2
@@ -99,3 +100,33 @@ def test_products_are_computed_again_rather_than_kept_beyond_the_budget(
     actual, kept_by_recomputing = run()
     assert all(map(torch.equal, actual, expected))
     assert kept_by_recomputing < kept / 3
+
+
+@pytest.mark.parametrize("variant", ["pattern", "mask"])
+@pytest.mark.parametrize("grid", [(7, 5), (3, 5, 2)])
+def test_a_layer_is_fft_with_the_tables_multiplied_out(grid: tuple[int, ...], variant: str) -> None:
+    """On the layer's grid and on another one, to which factors and tables are interpolated."""
+    torch.manual_seed(1)
+    options = {"variant": variant, "key_dim": 3}
+    separable = LiSA(12, 3, grid, approximation="low_rank", rank=2, **options).double()
+    whole = LiSA(12, 3, grid, **options).double()
+    state = separable.state_dict()
+    for name in {"composing", "encoding"} & state.keys():
+        state[name] = full_tables(unpack(state[name], grid))
+    whole.load_state_dict(state)
+    for sizes in (grid, tuple(size + 2 for size in grid)):
+        x = torch.randn(2, *sizes, 12, dtype=torch.float64)
+        assert_close(separable(x), whole(x), 1e-10, f"on {sizes}")
+
+
+@pytest.mark.parametrize("grid", [(13, 11), (3, 7, 5)])
+def test_a_layer_equals_its_reference_in_float32(grid: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    mixer = LiSA(20, 5, grid, approximation="low_rank", rank=3)
+    x = torch.randn(2, *grid, 20)
+    expected, expected_grads = gradients(mixer.reference, mixer, x)
+    actual, grads = gradients(mixer, mixer, x)
+    assert actual.dtype == torch.float32
+    assert_close(actual, expected, 5e-6, "output")
+    for name, grad in grads.items():
+        assert_close(grad, expected_grads[name], 5e-6, f"d{name}")

@@ -9,7 +9,6 @@ import torch
 
 from attnlab.operators.base import MixerFactory, TokenMixer
 from attnlab.operators.lisa import LiSA
-from attnlab.operators.lisa.factors import full_tables, unpack
 from tests.operators.contract import OperatorLaws, assert_close, gradients
 
 dense = partial(LiSA, approximation="none")
@@ -282,35 +281,3 @@ def test_rejects_bad_options(options: dict[str, object], message: str) -> None:
 def test_rejects_a_grid_with_other_axes() -> None:
     with pytest.raises(ValueError, match=r"grid=\(2, 7, 5\) .* 2 axes"):
         LiSA(12, 3, (7, 5))(torch.zeros(1, 2, 7, 5, 12))
-
-
-@pytest.mark.parametrize("variant", ["pattern", "mask"])
-@pytest.mark.parametrize("grid", [(7, 5), (3, 5, 2)])
-def test_low_rank_is_fft_with_the_tables_multiplied_out(
-    grid: tuple[int, ...], variant: str
-) -> None:
-    """On the layer's grid and on another one, to which factors and tables are interpolated."""
-    torch.manual_seed(1)
-    options = {"variant": variant, "key_dim": 3}
-    separable = LiSA(12, 3, grid, approximation="low_rank", rank=2, **options).double()
-    whole = LiSA(12, 3, grid, **options).double()
-    state = separable.state_dict()
-    for name in {"composing", "encoding"} & state.keys():
-        state[name] = full_tables(unpack(state[name], grid))
-    whole.load_state_dict(state)
-    for sizes in (grid, tuple(size + 2 for size in grid)):
-        x = torch.randn(2, *sizes, 12, dtype=torch.float64)
-        assert_close(separable(x), whole(x), 1e-10, f"on {sizes}")
-
-
-@pytest.mark.parametrize("grid", [(13, 11), (3, 7, 5)])
-def test_low_rank_equals_its_reference_in_float32(grid: tuple[int, ...]) -> None:
-    torch.manual_seed(1)
-    mixer = LiSA(20, 5, grid, approximation="low_rank", rank=3)
-    x = torch.randn(2, *grid, 20)
-    expected, expected_grads = gradients(mixer.reference, mixer, x)
-    actual, grads = gradients(mixer, mixer, x)
-    assert actual.dtype == torch.float32
-    assert_close(actual, expected, 5e-6, "output")
-    for name, grad in grads.items():
-        assert_close(grad, expected_grads[name], 5e-6, f"d{name}")
