@@ -136,7 +136,7 @@ def nearest(
 
     A device that was not measured is taken for a CPU, a type for float32: no FFT is narrower.
     """
-    measured = costs.get(device_kind, costs["cpu"])
+    measured = costs[device_kind if device_kind in costs else "cpu"]
     return measured.get(dtype, measured[torch.float32])
 
 
