@@ -1,10 +1,5 @@
 """The fused kernels, in Triton's interpreter, are the sums over all pairs, and their gradients."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import triton
@@ -12,6 +7,7 @@ from torch import Tensor
 
 from attnlab.operators.lisa import fused
 from attnlab.operators.lisa.blocked import Inputs
+from tests.operators.compiled_kernels import run_compiled
 from tests.operators.interpreter import multiply_bfloat16, speed_up
 from tests.operators.lisa.dense_problems import Problem, cotangent, problem, worst
 
@@ -131,16 +127,8 @@ def test_views_give_the_same_bits() -> None:
         assert all(torch.equal(*pair) for pair in zip(results[0], result, strict=True))
 
 
-def run_compiled(tmp_path, *arguments: str | Path) -> str:
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return done.stdout
-
-
 def test_kernels_compile_for_a_gpu(tmp_path) -> None:
-    printed = run_compiled(tmp_path, Path(__file__).with_name("compile_fused.py")).splitlines()
+    printed = run_compiled(tmp_path, "-m", "tests.operators.lisa.compile_fused").splitlines()
     assert {line.partition(" ")[2] for line in printed} == {"on tensor cores"}
     kernels = {line.partition(" ")[0] for line in printed}
     assert kernels == {"mix_kernel", "query_kernel", "key_kernel", "table_kernel"}

@@ -1,45 +1,19 @@
-"""Compiles the fused kernels for a Hopper GPU, as they would be launched, where there is none.
-
-A script, because Triton's interpreter, which the tests run in, replaces its compiler.
-"""
+"""Compiles QnA's fused kernels for a GPU, and says whether they load 16 bytes at once."""
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime.driver import driver
 
 from attnlab.operators.qna import fused
 from attnlab.operators.qna.window import Window
+from tests.operators.compiled_kernels import compile_launches
 
 KERNELS = ("weights_kernel", "forward_kernel", "window_kernel", "token_kernel")
 
 
-class Hopper:
-    """A driver without a GPU."""
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
-class Compiled:
-    """A kernel that is compiled instead of launched, and says whether it loads 16 bytes at once."""
-
-    def __init__(self, name: str) -> None:
-        self.kernel, self.name = getattr(fused, name), name
-
-    def __getitem__(self, programs):
-        def launch(*arguments, **constants) -> None:
-            compiled = self.kernel.warmup(*arguments, grid=programs, **constants)
-            vectors = "ld.global.v4.b32" in compiled.asm["ptx"] and compiled.asm["cubin"]
-            if "WINDOW" in constants:
-                print(self.name, arguments[1].dtype, "loads vectors" if vectors else "crawls")
-
-        return launch
+def judge(compiled, arguments, constants) -> str | None:
+    vectors = "ld.global.v4.b32" in compiled.asm["ptx"] and compiled.asm["cubin"]
+    if "WINDOW" not in constants:
+        return None
+    return f"{arguments[1].dtype} {'loads vectors' if vectors else 'crawls'}"
 
 
 def launch(kind: torch.dtype, window: Window, queries: int, heads: int, head_dim: int) -> None:
@@ -52,9 +26,7 @@ def launch(kind: torch.dtype, window: Window, queries: int, heads: int, head_dim
     fused.backward(out, scores, values, bias, bias, log_sum, window)
 
 
-driver.set_active(Hopper())
-for name in KERNELS:
-    setattr(fused, name, Compiled(name))
+compile_launches(fused, KERNELS, judge)
 fused._TOKENS = (2, 2)  # compile quickly
 launch(torch.float32, Window.build(2, (1, 2)), queries=2, heads=4, head_dim=8)
 launch(torch.float16, Window.build(3, (1, 2, 1)), queries=1, heads=3, head_dim=8)

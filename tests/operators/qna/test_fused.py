@@ -1,10 +1,6 @@
 """The fused kernels, through Triton's interpreter, are the reference in output and gradients."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +14,7 @@ from triton.runtime import interpreter
 from attnlab.operators.qna import functional, fused
 from attnlab.operators.qna.functional import project, scale_queries
 from attnlab.operators.qna.window import Window
+from tests.operators.compiled_kernels import run_compiled
 from tests.operators.contract import assert_close
 from tests.operators.qna import test_module
 from tests.operators.qna.problems import errors, window_problem
@@ -245,16 +242,8 @@ def test_a_program_is_a_warp_of_vectors_on_whole_rows(monkeypatch) -> None:
     assert fused.plan_rows(tokens.float(), (56, 56), 3, 2, 1, 4096).block[1] == 2
 
 
-def run_compiled(tmp_path, *arguments: str | Path) -> str:
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return done.stdout
-
-
 def test_kernels_compile_for_a_gpu(tmp_path) -> None:
-    printed = run_compiled(tmp_path, Path(__file__).with_name("compile_fused.py")).splitlines()
+    printed = run_compiled(tmp_path, "-m", "tests.operators.qna.compile_fused").splitlines()
     assert printed == [
         f"{name} torch.{kind} loads vectors"
         for kind in ("float32", "float16", "bfloat16")
