@@ -34,7 +34,7 @@ def layers_figure(found: Analysis, title: str) -> Figure:
                 " · kernels: mean cosine of rows over all pairs of heads, on the diagonal between "
                 "the heads of one mixer"
             )
-        fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption + _note(found)))
+        fig = style.figure(min(3.2 + 0.12 * rows, 6.5), title, _wrapped(caption + whose(found)))
         axes = fig.subplots(1, 2 if names else 1, squeeze=False)[0]
         _heat(axes[0], found.cka, found.layers, "linear CKA of outputs", signed=False)
         if names:
@@ -54,7 +54,7 @@ def measures_figure(found: Analysis, title: str) -> Figure:
     ]
     with matplotlib.rc_context(style.SETTINGS):
         caption = "means over heads, queries and samples · dashed: the highest rank possible"
-        caption = _wrapped(caption + _note(found))
+        caption = _wrapped(caption + whose(found))
         fig = style.figure(1.9 + 0.3 * len(mixers), title, caption)
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, value), colour in zip(axes, panels, style.CATEGORIES, strict=False):
@@ -74,6 +74,7 @@ def kernels_figure(
     found: Sequence[QueryKernels],
     index: int,
     title: str,
+    note: str = "",
 ) -> Figure:
     """Draw the kernels of all mixers at one query point over the image, a row per mixer.
 
@@ -82,6 +83,7 @@ def kernels_figure(
         found: The kernels.
         index: Which of their points.
         title: Title.
+        note: End of the caption, see `whose`.
     """
     heads = min(MOST_HEADS, max(one.kappa.shape[1] for one in found))
     side = (style.WIDTH - 0.9) / (heads + 1)
@@ -91,7 +93,7 @@ def kernels_figure(
             "red: positive weight, blue: negative, each map on the scale of its own largest "
             "magnitude, written below it · square: the query token · shade: the image"
         )
-        fig = style.figure(0.6 + len(found) * (height + 0.32), title, _wrapped(caption))
+        fig = style.figure(0.6 + len(found) * (height + 0.32), title, _wrapped(caption + note))
         axes = fig.subplots(len(found), heads + 1, squeeze=False)
         for line, one in zip(axes, found, strict=True):
             _image(line[0], image)
@@ -109,8 +111,10 @@ def kernels_figure(
     return fig
 
 
-def sheet_figure(sheet: UInt8[Tensor, "height width 3"], maps: int, title: str) -> Figure:
-    """Draw a contact sheet of learnt maps with what its colours mean."""
+def sheet_figure(
+    sheet: UInt8[Tensor, "height width 3"], maps: int, title: str, note: str = ""
+) -> Figure:
+    """Draw a contact sheet of learnt maps with what its colours mean; `note` as in `whose`."""
     caption = (
         f"{maps} maps, row by row · red: positive, blue: negative, each map on the scale of its own"
         " largest magnitude · offset zero in the middle of maps over offsets"
@@ -118,7 +122,7 @@ def sheet_figure(sheet: UInt8[Tensor, "height width 3"], maps: int, title: str) 
     with matplotlib.rc_context(style.SETTINGS):
         width = min(style.WIDTH - 0.4, 5.5)
         height = width * sheet.shape[0] / sheet.shape[1]
-        fig = style.figure(height + 0.6, title, _wrapped(caption))
+        fig = style.figure(height + 0.6, title, _wrapped(caption + note))
         ax = fig.add_subplot()
         ax.imshow(sheet.numpy(), interpolation="nearest")
         ax.set_axis_off()
@@ -204,8 +208,8 @@ def _kernel(ax: Axes, image: Tensor, one: QueryKernels, index: int, head: int) -
     ax.set_xlabel(f"{largest:.2g}", fontsize=8)
 
 
-def _note(found: Analysis) -> str:
-    """Whose LiSA it is, where one was analysed."""
+def whose(found: Analysis) -> str:
+    """Return the end of a caption: whose LiSA it is, where one was analysed."""
     ours = any(one.operator == "LiSA" for one in found.kernels)
     return " · LiSA by this project's own equations, not the paper's" if ours else ""
 

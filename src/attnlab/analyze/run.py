@@ -121,7 +121,7 @@ class _Output:
         self.out.mkdir(parents=True, exist_ok=True)
         paths = tables.write(found, self.out)
         title = f"{asked.ckpt.parent.parent.name or asked.ckpt.stem}, step {self.step}"
-        pictures = {}
+        pictures, note = {}, figures.whose(found)
         if len(found.layers) > 1:
             pictures["layers"] = figures.layers_figure(found, f"Layers of {title}")
         if found.kernels:
@@ -129,8 +129,8 @@ class _Output:
         if kernels:
             path, heads = self.out / "query_kernels.csv", figures.MOST_HEADS
             paths.append(tables.write_query_kernels(kernels, points, heads, path))
-            pictures |= _kernel_pictures(overlay.picture(sample), kernels, points, title)
-        pictures |= dict(_learnt_pictures(network, title))
+            pictures |= _kernel_pictures(overlay.picture(sample), kernels, points, title, note)
+        pictures |= dict(_learnt_pictures(network, title, note))
         paths += [self._draw(stem, figure) for stem, figure in pictures.items()]
         if self.writer is not None:
             for tag, value in found.summary().items():
@@ -153,19 +153,20 @@ def _kernel_pictures(
     kernels: Sequence[overlay.QueryKernels],
     points: Sequence[overlay.Point],
     title: str,
+    note: str,
 ) -> dict[str, Figure]:
     return {
         f"kernels_{row}_{column}": figures.kernels_figure(
-            image, kernels, index, f"Kernels of {title}, seen from pixel {row}, {column}"
+            image, kernels, index, f"Kernels of {title}, seen from pixel {row}, {column}", note
         )
         for index, (row, column) in enumerate(points)
     }
 
 
-def _learnt_pictures(network: nn.Module, title: str) -> Iterator[tuple[str, Figure]]:
+def _learnt_pictures(network: nn.Module, title: str, note: str) -> Iterator[tuple[str, Figure]]:
     for (mixer, kind), maps in overlay.learnt_maps(network).items():
         heading = f"Learnt {kind} maps of {mixer}, {title}"
-        figure = figures.sheet_figure(contact_sheet(maps), len(maps), heading)
+        figure = figures.sheet_figure(contact_sheet(maps), len(maps), heading, note)
         yield f"learnt_{mixer}_{kind}", figure
 
 
