@@ -76,7 +76,7 @@ def spectral_work(sizes: Sizes) -> dict[str, float]:
 
     Returns:
         ``butterflies``: points times log2(points) of all transforms; ``points``: numbers in the
-        padded buffers of all R.
+        padded buffers of all R, once per two axes, for each axis is a pass over them.
     """
     points = math.prod([fast_length(2 * size - 1) for size in sizes.grid])
     maps = sizes.key_groups * sizes.key_dim + sizes.out_dim
@@ -84,7 +84,7 @@ def spectral_work(sizes: Sizes) -> dict[str, float]:
         maps = sizes.key_dim * sizes.out_dim
     return {
         "butterflies": maps * (2 * sizes.rpes + 3) * points * math.log2(points),
-        "points": maps * sizes.rpes * points,
+        "points": maps * sizes.rpes * points * len(sizes.grid) / 2,
     }
 
 
