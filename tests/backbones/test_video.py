@@ -254,14 +254,13 @@ def test_flops_of_tubelets_are_those_of_fewer_frames() -> None:
 
 
 def test_flops_of_temporal_mixers_count_at_every_place() -> None:
-    by_fft = functools.partial(LiSA, approximation="fft")  # whose FLOPs no counter sees
+    by_fft = functools.partial(LiSA, approximation="fft")  # no counter sees its FLOPs
     converted = VideoBackbone(lisa(), "divided", frames=5, temporal_mixer=by_fft)
     plain = VideoBackbone(lisa(), "tsn", frames=5)
     temporal = by_fft(16, 2, (5, 1))
-    places = 5 * 7
     matrix = 2 * 5 * sum(p.numel() for n, p in temporal.named_parameters() if n.startswith("to_"))
     added = forward_gflops(converted, (5, 2, *SIZE)) - forward_gflops(plain, (5, 2, *SIZE))
-    least = 2 * places * (temporal.uncounted_flops((5, 1)) + matrix) / 1e9
+    least = 2 * (5 * 7) * (temporal.uncounted_flops((5, 1)) + matrix) / 1e9
     assert least < added < 1.6 * least
 
 
