@@ -104,15 +104,10 @@ class LiSA(TokenMixer):
             kept_frequencies=kept_frequencies,
             rank=rank,
         )
-        self.num_rpes = num_rpes
-        self.approximation = approximation
-        self.kernel = kernel
-        self.variant = variant
-        self.key_dim = key_dim
-        self.key_groups = key_groups
-        self.activation = activation
-        self.content = content
-        self.query_weights = query_weights
+        self.num_rpes, self.approximation = num_rpes, approximation
+        self.kernel, self.variant, self.activation = kernel, variant, activation
+        self.key_dim, self.key_groups = key_dim, key_groups
+        self.content, self.query_weights = content, query_weights
         self.kept = kept_frequencies if approximation == "truncated" else 1.0
         self.periodic = approximation == "circular"
         self.split = approximation == "split" and num_rpes > 0
