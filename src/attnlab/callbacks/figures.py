@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import colormaps
 from torch import Tensor
 
+from attnlab.analysis.recording import short
 from attnlab.operators.base import TokenMixer
 
 CELL = 96
@@ -49,7 +50,5 @@ class LearntMaps(L.Callback):
             if isinstance(mixer, TokenMixer):
                 for kind, maps in mixer.learnt_maps().items():
                     sheet = contact_sheet(maps.detach().float().cpu())
-                    short = name.removeprefix("classifier.backbone.").removesuffix(".mixer")
-                    writer.add_image(
-                        f"diag/{short}/{kind}", sheet, trainer.global_step, dataformats="HWC"
-                    )
+                    tag = f"diag/{short(name).removesuffix('.mixer')}/{kind}"
+                    writer.add_image(tag, sheet, trainer.global_step, dataformats="HWC")
