@@ -34,6 +34,15 @@ class Plan:
     stanza: Mapping[str, str]
     data_root: Path | None = None
 
+    @property
+    def title(self) -> str:
+        """What is run, in one line."""
+        seeds = len(self.study.seeds)
+        return (
+            f"study {self.study.name}, profile {self.profile.name}: "
+            f"{len(self.cells)} cells x {seeds} seeds = {len(self.trials)} trials"
+        )
+
     def arguments(self, trial: Trial) -> tuple[str, ...]:
         """Return the arguments that `python -m attnlab` needs to run `trial`."""
         return cells.arguments(trial, self.base, self.data_root)
