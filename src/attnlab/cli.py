@@ -209,6 +209,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # Data sets embedded here live in memory: loading is faster without worker processes.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # A machine that has SLURM may well be used without it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "💡 Tip" not in record.getMessage())
 
