@@ -20,6 +20,7 @@ ablation: $(STAMPS)/run
 	$(BIN)/python run_ablation.py --study $(STUDY)
 
 test: lint
+	scripts/system_packages.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(STAMPS)/test
