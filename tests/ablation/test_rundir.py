@@ -11,7 +11,6 @@ import torch
 
 from attnlab.ablation import rundir
 from attnlab.ablation.cells import Cell, Trial
-from attnlab.ablation.errors import UserError
 from attnlab.callbacks.record import RunRecord
 from tests.ablation.fake_trial import record
 
@@ -102,8 +101,6 @@ def test_progress_may_be_missing_or_torn(tmp_path: Path) -> None:
 
 
 def test_cleaning_leaves_only_the_logs(tmp_path: Path) -> None:
-    rundir.clean(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "precious").touch()
@@ -113,24 +110,23 @@ def test_cleaning_leaves_only_the_logs(tmp_path: Path) -> None:
         (run_dir / "link").symlink_to(elsewhere)
         (run_dir / "events.out").touch()
         (run_dir / "log.txt").write_text(attempt)
-        rundir.clean(run_dir)
-    assert {path.name for path in run_dir.iterdir()} == {".lock", "log.1.txt", "log.2.txt"}
+        rundir.prepare(run_dir, keep=False)
+    assert {path.name for path in run_dir.iterdir()} == {"log.1.txt", "log.2.txt"}
     assert (run_dir / "log.1.txt").read_text() == "first"
     assert (run_dir / "log.2.txt").read_text() == "second"
     assert (elsewhere / "precious").exists()
 
 
-def test_a_directory_in_use_is_not_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rundir, "PATIENCE_S", 0.1)
-    (tmp_path / "checkpoint").touch()
-    with (
-        rundir.locked(tmp_path / ".lock", "never"),
-        pytest.raises(UserError, match=r"is in use by process \d+ on "),
-    ):
-        rundir.clean(tmp_path)
-    assert (tmp_path / "checkpoint").exists()
-    rundir.clean(tmp_path)
-    assert not (tmp_path / "checkpoint").exists()
+def test_a_trial_that_goes_on_finds_its_checkpoints_but_no_verdict(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    stays = {"checkpoints/last.ckpt", "hpc_ckpt_1.ckpt", "metrics.jsonl", "events.out.tfevents.1"}
+    goes = {"result.json", "failure.json", "attempt.json", "PRUNE", ".result.json.0f.tmp"}
+    for name in (*stays, *goes, "log.txt", "log.7.txt"):
+        (tmp_path / name).write_text(name)
+    rundir.prepare(tmp_path, keep=True)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*stays, "log.7.txt", "log.8.txt"}
+    assert (tmp_path / "log.8.txt").read_text() == "log.txt"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

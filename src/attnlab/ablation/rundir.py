@@ -5,8 +5,9 @@
 | `result.json` | trial, by atomic rename | it finished; without a valid one it did not |
 | `progress.json` | trial | how far it is |
 | `log.txt`, `log.<n>.txt` | driver, trial | command and output; earlier attempts, oldest first |
+| `attempt.json`, `failure.json` | driver | the latest attempt, and why it failed (`attempts`) |
 | `driver.json` | driver | what only the parent knows: wall time, trials at a time |
-| `.lock` | trial | held by `flock` while the trial lives |
+| `.lock` | trial, or what started it | held by `flock` while the trial lives |
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from attnlab.ablation.errors import UserError
 from attnlab.files import write_atomically
 
 LOCK = ".lock"
+RESULT = "result.json"
+LOG = "log.txt"
 PROMPT = "$ "
 """Opens the first line of a log, which is the command."""
 PATIENCE_S = 5.0
@@ -44,6 +48,10 @@ _RESULT_FIELDS = {
     "hardware": dict,
     "git": dict,
 }
+_OF_ONE_ATTEMPT = (RESULT, "driver.json", "attempt.json", "failure.json", "PRUNE", ".*.tmp")
+"""What not even a trial that goes on from a checkpoint finds of its earlier attempt."""
+_OLD_LOG = re.compile(r"log\.(\d+)\.txt$")
+_LOG_TAIL = 20_000
 _ERROR_LINE = re.compile(r"(\w+\.)*(\w*(Error|Exception|Interrupt|Exit)\b|attnlab: error:)")
 
 
@@ -76,13 +84,8 @@ def read_result(trial: Trial) -> Result | None:
 
     A torn or foreign `result.json` counts as none at all. A metric that is null was not finite.
     """
-    record = read_json(trial.run_dir / "result.json")
-    if record.get("schema") != RESULT_SCHEMA or record.get("seed") != trial.seed:
-        return None
-    if not all(isinstance(record.get(key), kind) for key, kind in _RESULT_FIELDS.items()):
-        return None
-    values = record["metrics"].values()
-    if not all(value is None or type(value) in (int, float) for value in values):
+    record = _read_record(trial.run_dir, trial.seed)
+    if record is None:
         return None
     driver = read_json(trial.run_dir / "driver.json")
     wall_s, workers = driver.get("wall_s"), driver.get("workers")
@@ -92,6 +95,11 @@ def read_result(trial: Trial) -> Result | None:
         wall_s=wall_s if type(wall_s) is float else None,
         workers=workers if type(workers) is int else None,
     )
+
+
+def finished(run_dir: Path, seed: int) -> bool:
+    """Return whether the trial of `seed` in `run_dir` has left a valid result."""
+    return _read_record(run_dir, seed) is not None
 
 
 def read_progress(run_dir: Path) -> Progress | None:
@@ -116,35 +124,49 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=1))
 
 
-def clean(run_dir: Path) -> None:
-    """Leave nothing in `run_dir` of an unfinished attempt but its log, under another name.
+def prepare(run_dir: Path, keep: bool) -> None:
+    """Ready `run_dir` for another attempt of a trial that has not finished; the caller locks it.
 
-    Raises:
-        UserError: A process still works there.
+    The log gets another name, ``log.<n>.txt``. A torn result, or one of another seed, goes.
+
+    Args:
+        run_dir: The directory; made when missing.
+        keep: Whether to leave what the trial needs to go on: checkpoints, metrics, event files,
+            and whatever else it wrote.
     """
-    if not run_dir.exists():
-        return
-    with locked(run_dir / LOCK, f"{run_dir} is in use", patience_s=PATIENCE_S):
-        attempts = len(list(run_dir.glob("log.*.txt")))
-        for path in run_dir.iterdir():
-            if path.name == "log.txt":
-                path.rename(run_dir / f"log.{attempts + 1}.txt")
-            elif path.name == LOCK or re.fullmatch(r"log\.\d+\.txt", path.name):
-                continue
-            elif path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    old = {path.name: found for path in run_dir.iterdir() if (found := _OLD_LOG.match(path.name))}
+    number = 1 + max((int(found[1]) for found in old.values()), default=0)
+    for path in list(run_dir.iterdir()):
+        stays = keep and not any(fnmatchcase(path.name, name) for name in _OF_ONE_ATTEMPT)
+        if path.name == LOG:
+            path.rename(run_dir / f"log.{number}.txt")
+        elif stays or path.name == LOCK or path.name in old:
+            continue
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def checkpoints(run_dir: Path) -> bool:
+    """Return whether there is a checkpoint in `run_dir` that a trial may go on from."""
+    return any(run_dir.glob("*.ckpt")) or any(run_dir.glob("checkpoints/*.ckpt"))
+
+
+def log_tail(log: Path) -> str:
+    """Return the end of `log`; nothing if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def last_error(log: Path) -> str:
     """Return the last line of `log` that reads like an error, or else its last line."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 20_000))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
+    text = log_tail(log)
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if not line.startswith(PROMPT)]
     lines = [line for line in lines if line]
     errors = [line for line in lines if _ERROR_LINE.match(line)]
@@ -177,3 +199,15 @@ def locked(path: Path, complaint: str, patience_s: float = 0.0) -> Iterator[None
         yield
     finally:
         os.close(descriptor)
+
+
+def _read_record(run_dir: Path, seed: int) -> dict[str, Any] | None:
+    record = read_json(run_dir / RESULT)
+    if record.get("schema") != RESULT_SCHEMA or record.get("seed") != seed:
+        return None
+    if not all(isinstance(record.get(key), kind) for key, kind in _RESULT_FIELDS.items()):
+        return None
+    values = record["metrics"].values()
+    if not all(value is None or type(value) in (int, float) for value in values):
+        return None
+    return record

@@ -88,7 +88,13 @@ class Runner:
             OSError: The driver cannot write. The running trials are killed, the finished ones stay.
         """
         for trial in missing:
-            rundir.clean(trial.run_dir)
+            if trial.run_dir.exists():
+                with rundir.locked(
+                    trial.run_dir / rundir.LOCK,
+                    f"{trial.run_dir} is in use",
+                    patience_s=rundir.PATIENCE_S,
+                ):
+                    rundir.prepare(trial.run_dir, keep=False)
         trials = {str(trial.run_dir): trial for trial in missing}
         with contextlib.closing(self._events(map(self._job, missing))) as events:
             for event in events:

@@ -1,0 +1,83 @@
+"""The frame around one attempt of a trial, for whatever starts its process on the machine it uses.
+
+The caller holds the lock of the run directory during `begin`, and has seen the process end before
+`end`.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Literal
+
+from attnlab.ablation import attempts, failures, rundir
+from attnlab.ablation.attempts import Attempt, Failure, Kind
+
+
+def begin(
+    run_dir: Path, *, launcher: Literal["local", "slurm"], job: str, node: str, code: str
+) -> Attempt:
+    """Make `run_dir` ready for an attempt and note that it starts.
+
+    What an earlier attempt left stays only where it ran the same code, so that a run is never
+    half the work of one version and half of another. It goes as well where a resumed attempt
+    failed by an error of its own, which may be that of the checkpoint.
+
+    Args:
+        run_dir: Where the trial lives; made when missing.
+        launcher: What starts it.
+        job: The scheduler's name of it; empty where there is no scheduler.
+        node: Host it runs on.
+        code: Identity of the code it runs; empty where unknown.
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    last = attempts.read_attempt(run_dir)
+    failure = attempts.read_failure(run_dir)
+    spoilt = failure is not None and failure.kind == Kind.ERROR
+    keep = last is not None and last.code == code != "" and not (last.resumed and spoilt)
+    rundir.prepare(run_dir, keep)
+    attempt = Attempt(
+        number=1 + (last.number if last else 0),
+        launcher=launcher,
+        job=job,
+        node=node,
+        code=code,
+        started=_now(),
+        resumed=rundir.checkpoints(run_dir),
+    )
+    attempts.write_attempt(run_dir, attempt)
+    return attempt
+
+
+def end(run_dir: Path, attempt: Attempt, exit_code: int, seed: int) -> Failure | None:
+    """Find out what became of an attempt whose process has ended, and note a failure down.
+
+    Args:
+        run_dir: Where the trial lives.
+        attempt: What `begin` returned.
+        exit_code: Of the process; minus the signal where one killed it.
+        seed: The trial's.
+
+    Returns:
+        None where there is a valid result, and where the trial stopped on request
+        (`failures.STOPPED`), to be run again.
+    """
+    if rundir.finished(run_dir, seed) or exit_code == failures.STOPPED:
+        return None
+    kind, error = failures.classify(exit_code, run_dir / rundir.LOG)
+    if kind == Kind.ERROR and attempts.read_attempt(run_dir) != attempt:
+        kind, error = Kind.TRANSIENT, "its run directory was removed while it ran"
+    return fail(run_dir, attempt, kind, error, exit_code)
+
+
+def fail(run_dir: Path, attempt: Attempt, kind: Kind, error: str, exit_code: int) -> Failure:
+    """Note down that an attempt has failed, and why."""
+    failure = Failure(
+        kind=kind, error=error, exit_code=exit_code, attempt=attempt.number, finished=_now()
+    )
+    attempts.write_failure(run_dir, failure)
+    return failure
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
