@@ -20,6 +20,7 @@ PRELOAD = (
 COMMANDS = {
     "run": "run what is missing from a study and report on it; so does naming no command",
     "report": "report on what has finished, of one study or of all",
+    "collect": "bring Optuna's journal of a study up to date with its run directories",
 }
 """Every command is the module of that name in `commands`, with `add_arguments` and `run`."""
 

@@ -1,111 +1,206 @@
 """The study as Optuna sees it: a journal of the finished trials, rebuilt from them at any time.
 
-Only a driver that holds the study's lock writes it, and it decides nothing: whether a trial is
+Only a process that holds the study's lock writes it, and it decides nothing: whether a trial is
 done, its run directory says.
 """
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+)
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
-from attnlab.ablation.cells import Result
-from attnlab.ablation.schema import Study
+from attnlab.ablation import cells, rundir, validations
+from attnlab.ablation.cells import Result, Trial
+from attnlab.ablation.schema import Axis, Study
+
+NAME = "optuna.journal"
+"""The journal's name in the directory of a study."""
 
 _Identity = tuple[str, int, str]
+_Line = dict[str, Any]
 
 
 class Journal:
-    """Keeps Optuna's journal file equal to a set of results.
+    """Keeps Optuna's journal file equal to what has finished.
+
+    A journal that holds anything else, is torn, or knows another grid (Optuna accepts no new
+    choices) is replaced by a new one in one rename. Only results that it lacks are read.
 
     Args:
         study: Its axes are the parameters, its metric is the value.
         path: File of the journal; the caller alone may write it.
-        results: Every finished trial of the grid. A journal that holds others, is torn, or knows
-            another grid (Optuna accepts no new choices) is replaced by a new one in one rename.
+        trials: Every trial of the grid, finished or not.
+
+    Attributes:
+        held: Finished trials in the journal.
+        added: How many of these were not in the file before.
+        rebuilt: Whether the file was replaced.
     """
 
-    def __init__(self, study: Study, path: Path, results: Iterable[Result]) -> None:
+    def __init__(self, study: Study, path: Path, trials: Iterable[Trial]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._metric = study.metric
-        self._grid: dict[str, BaseDistribution] = {
-            axis.name: CategoricalDistribution([label for label, _ in axis.cells])
-            for axis in study.axes
-        }
-        trials = [self._trial(result) for result in results]
+        self._study = study
+        self._path = path
+        self._grid = {axis.name: _distribution(axis) for axis in study.axes}
+        self._name = f"{study.name}/{path.parent.name}"
         new = path.with_name(f"{path.name}.new")
-        for leftover in (_lock(path), new, _lock(new)):  # of a driver killed while it wrote
-            leftover.unlink(missing_ok=True)
-        found = self._load(path, {_identity(trial) for trial in trials})
-        if found is None:
-            name = f"{study.name}/{path.parent.name}"
-            built = optuna.create_study(
-                storage=_storage(new), study_name=name, direction=study.direction
-            )
-            built.add_trials(trials)
+        remove_leftovers(path, new)
+        finished = {
+            (trial.cell.key, trial.seed, stamp): trial
+            for trial in trials
+            if (stamp := _stamp(trial.run_dir))
+        }
+        found = self._read()
+        self.rebuilt = found is None or len(set(found) & finished.keys()) < len(found)
+        self._held = set() if self.rebuilt else set(found or ())
+        lines = self._lines(
+            (identity, result)
+            for identity, trial in finished.items()
+            if identity not in self._held and (result := rundir.read_result(trial))
+        )
+        if self.rebuilt:
+            _append(new, lines)
             new.replace(path)
-            found = optuna.load_study(storage=_storage(path), study_name=name)
-        self._study = found
-        self._add(trials)
+        else:
+            _append(path, lines[1:])
+        self.added = len(lines) - 1
+
+    @property
+    def held(self) -> int:
+        """Finished trials in the journal."""
+        return len(self._held)
 
     def add(self, result: Result) -> None:
         """Add a trial that has finished, unless the journal holds it already."""
-        self._add([self._trial(result)])
+        trial = result.trial
+        identity = (trial.cell.key, trial.seed, _stamp(trial.run_dir))
+        if identity not in self._held:
+            _append(self._path, self._lines([(identity, result)])[1:])
+            self.added += 1
 
-    def _add(self, trials: Iterable[FrozenTrial]) -> None:
-        held = {_identity(trial) for trial in self._study.get_trials(deepcopy=False)}
-        self._study.add_trials(trial for trial in trials if _identity(trial) not in held)
+    def _lines(self, results: Iterable[tuple[_Identity, Result]]) -> list[_Line]:
+        """Return a journal of `results`: the line of the study, then one for each of them."""
+        memory = _Memory()
+        storage = JournalStorage(memory)
+        study = optuna.create_study(
+            storage=storage, study_name=self._name, direction=self._study.direction
+        )
+        for identity, result in results:
+            study.add_trial(self._trial(identity, result))
+            self._held.add(identity)
+        return memory.lines
 
-    def _load(self, path: Path, wanted: Collection[_Identity]) -> optuna.Study | None:
-        """Open the journal if it holds nothing but `wanted` trials of this grid, each once."""
-        if not path.exists() or not path.read_bytes().endswith(b"\n"):
-            return None
+    def _read(self) -> list[_Identity] | None:
+        """Return the trials that the journal holds, or None if it must be made anew.
+
+        Optuna itself would need seconds to open thousands of trials.
+        """
+        grid = {name: distribution_to_json(each) for name, each in self._grid.items()}
         try:
-            study = optuna.load_study(storage=_storage(path), study_name=None)
-            trials = study.get_trials(deepcopy=False)
-            held = [_identity(trial) for trial in trials]
-        except (KeyError, ValueError):
+            content = self._path.read_bytes()
+            lines = [json.loads(line) for line in content.splitlines()]
+            if not content.endswith(b"\n") or lines[0]["study_name"] != self._name:
+                return None
+            if any("study_name" in line for line in lines[1:]):
+                return None
+            trials = [line for line in lines if "distributions" in line]
+            if any(trial["distributions"] != grid for trial in trials):
+                return None
+            return [_identity(trial["user_attrs"]) for trial in trials]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        same_grid = all(trial.distributions == self._grid for trial in trials)
-        return study if same_grid and len(held) == len(set(held) & set(wanted)) else None
 
-    def _trial(self, result: Result) -> FrozenTrial:
+    def _trial(self, identity: _Identity, result: Result) -> FrozenTrial:
+        metrics = result.record["metrics"]
+        value = cells.metric(result, self._study)
+        cell, seed, stamp = identity
         trial = optuna.create_trial(
+            state=TrialState.FAIL if value is None else TrialState.COMPLETE,
             params=dict(result.trial.cell.labels),
             distributions=self._grid,
-            value=result.record["metrics"][self._metric],
+            value=value,
+            intermediate_values=validations.read(
+                result.trial.run_dir, validations.metric_of(self._study.metric)
+            ),
             user_attrs={
-                "cell": result.trial.cell.key,
-                "seed": result.trial.seed,
+                "cell": cell,
+                "seed": seed,
+                "stamp": stamp,
                 "run_dir": str(result.trial.run_dir),
                 "finished": result.record["finished"],
+                **{tag: value for tag, value in metrics.items() if value is not None},
             },
         )
-        trial.datetime_start = _local_time(result.record["started"])
-        trial.datetime_complete = _local_time(result.record["finished"])
+        trial.datetime_start = local_time(result.record["started"])
+        trial.datetime_complete = local_time(result.record["finished"])
         return trial
 
 
-def _identity(trial: FrozenTrial) -> _Identity:
-    """Return what tells one run of one trial from all others."""
-    attributes = trial.user_attrs
-    return attributes["cell"], attributes["seed"], attributes["finished"]
+class _Memory(BaseJournalBackend):
+    """Takes what Optuna would write, to write it all at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[_Line] = []
+
+    def read_logs(self, log_number_from: int) -> Sequence[_Line]:
+        return self.lines[log_number_from:]
+
+    def append_logs(self, logs: list[_Line]) -> None:
+        self.lines += logs
 
 
-def _storage(path: Path) -> JournalStorage:
+def storage(path: Path) -> JournalStorage:
+    """Return the journal file at `path` as Optuna's storage."""
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def remove_leftovers(path: Path, new: Path) -> None:
+    """Remove what a process leaves that is killed while it writes the journal at `path`."""
+    for leftover in (_lock(path), new, _lock(new)):
+        leftover.unlink(missing_ok=True)
+
+
+def local_time(text: str) -> datetime:
+    """Return an ISO 8601 time as Optuna keeps it: local, without its zone."""
+    return datetime.fromisoformat(text).astimezone().replace(tzinfo=None)
+
+
+def _append(path: Path, lines: list[_Line]) -> None:
+    if lines:
+        JournalFileBackend(str(path)).append_logs(lines)
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    """Return the labels of an axis as choices, which pages show in this order."""
+    labels = [label for label, _ in axis.cells]
+    return CategoricalDistribution(sorted(labels) if axis.numeric else labels)
+
+
+def _identity(attributes: Mapping[str, Any]) -> _Identity:
+    """Return what tells one run of one trial from all others."""
+    return attributes["cell"], attributes["seed"], attributes["stamp"]
+
+
+def _stamp(run_dir: Path) -> str:
+    """Return what changes when a result is written again; empty where there is none."""
+    try:
+        status = (run_dir / "result.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def _lock(path: Path) -> Path:
     """Return the lock file that Optuna's backend makes beside `path`."""
     return path.with_name(f"{path.name}.lock")
-
-
-def _local_time(text: str) -> datetime:
-    """Return an ISO 8601 time as Optuna keeps it: local, without its zone."""
-    return datetime.fromisoformat(text).astimezone().replace(tzinfo=None)

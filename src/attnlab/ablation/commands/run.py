@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
 
 def _run(plan: Plan, slots: Sequence[dict[str, str]], trials: Trials) -> int:
     """Run what is missing, in a study directory that this process has locked."""
-    from attnlab.ablation.journal import Journal
+    from attnlab.ablation.journal import NAME, Journal
     from attnlab.ablation.launch import LocalLauncher
     from attnlab.ablation.progress import view
     from attnlab.ablation.runner import Runner
@@ -75,12 +75,11 @@ def _run(plan: Plan, slots: Sequence[dict[str, str]], trials: Trials) -> int:
             print(_to_do(plan, results))
             return INTERRUPTED
         planning.claim_directory(plan)
-        journal = Journal(plan.study, plan.directory / "optuna.journal", plan.measured(results))
+        journal = Journal(plan.study, plan.directory / NAME, plan.trials)
         with shown, contextlib.closing(runner.run(missing)) as finished:
             for result in finished:
                 planning.check_logged(plan, [result])
-                if plan.measured([result]):
-                    journal.add(result)
+                journal.add(result)
     results = plan.results()
     if results:  # none, when the first trials were interrupted: said below
         report.write(plan, results)
