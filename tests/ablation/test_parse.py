@@ -174,7 +174,7 @@ ERRORS: list[tuple[Callable[[Any], None], str]] = [
     ),
     (
         profile("minutes_per_cell", value=0),
-        "profile laptop: minutes_per_cell must be positive, not 0",
+        "profile laptop: minutes_per_cell must be a positive number of minutes, not 0",
     ),
     (
         profile("threads_per_cell", value=0),

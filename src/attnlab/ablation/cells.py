@@ -6,13 +6,13 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnlab.ablation.errors import UserError, unknown
-from attnlab.ablation.schema import Label, Overrides, Profile, Study
+from attnlab.ablation.schema import BUDGET_KEYS, Budget, Label, Overrides, Profile, Study
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,13 @@ def expand(study: Study, profile: Profile) -> tuple[Cell, ...]:
 
     Raises:
         UserError: A cell sets one key twice, or a key and something inside it, so that the outcome
-            would depend on the order; or two cells set the same.
+            would depend on the order; two cells set the same; or one says how long to train
+            although the profile has a budget.
     """
+    if profile.budget is not None:
+        points = (overrides for axis in study.axes for _, overrides in axis.cells)
+        given = set(study.overrides).union(*points)
+        check_budget(f"study {study.name}", given, profile.budget, profile.name)
     common = {**profile.overrides, **study.overrides}
     cells: dict[str, Cell] = {}
     for point in itertools.product(*(axis.cells for axis in study.axes)):
@@ -121,6 +126,19 @@ def expand(study: Study, profile: Profile) -> tuple[Cell, ...]:
             raise UserError(f"{where}: it sets the same as cell {cells[key].name}")
         cells[key] = Cell(study.name, profile.name, labels, merged, key, name)
     return tuple(cells.values())
+
+
+def check_budget(where: str, given: Iterable[str], budget: Budget, profile: str) -> None:
+    """Refuse options that say, beside a profile's budget, how long to train.
+
+    Raises:
+        UserError: `given` has a key that sets another limit.
+    """
+    if clash := sorted(set(BUDGET_KEYS).intersection(given)):
+        raise UserError(
+            f"{where}: {clash[0]!r} clashes with the budget of profile {profile} ({budget}); "
+            "say once how long to train"
+        )
 
 
 def trials(cells: Sequence[Cell], seeds: Sequence[int], directory: Path) -> tuple[Trial, ...]:

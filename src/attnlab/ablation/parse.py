@@ -5,9 +5,24 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attnlab.ablation import strict_yaml
+from attnlab.ablation import cells, strict_yaml
 from attnlab.ablation.errors import UserError, show, unknown
-from attnlab.ablation.schema import DRIVER_KEYS, Ablations, Axis, Label, Profile, Study
+from attnlab.ablation.schema import (
+    BUDGET_UNITS,
+    DRIVER_KEYS,
+    Ablations,
+    Axis,
+    Budget,
+    Label,
+    Profile,
+    Study,
+)
+
+PROFILE_OPTIONS = (
+    *("overrides", "threads_per_cell", "gpus_per_cell", "nodes_per_cell"),
+    *("budget", "time_limit_minutes", "slurm"),
+)
+"""Keys that a profile may leave out."""
 
 
 def load(path: Path) -> Ablations:
@@ -68,23 +83,63 @@ def _count(where: str, value: object, least: int) -> int:
     return value
 
 
+def _minutes(where: str, value: object) -> float:
+    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise UserError(f"{where} must be a positive number of minutes, not {show(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
 def _profile(name: str, node: object, folder: Path) -> Profile:
     where = f"profile {name}"
-    optional = ("overrides", "threads_per_cell", "gpus_per_cell")
-    node = _section(where, node, ("about", "bases", "minutes_per_cell"), optional)
-    minutes = node["minutes_per_cell"]
-    if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
-        raise UserError(f"{where}: minutes_per_cell must be positive, not {show(minutes)}")
+    node = _section(where, node, ("about", "bases", "minutes_per_cell"), PROFILE_OPTIONS)
     bases = _named(f"{where}: bases", node["bases"])
+    own = overrides(f"{where}: overrides", node.get("overrides", {}))
+    limited = budget(where, node["budget"]) if "budget" in node else None
+    if limited is not None:
+        cells.check_budget(f"{where}: overrides", own, limited, name)
+        own = {**own, **limited.overrides}
+    limit = None
+    if "time_limit_minutes" in node:
+        limit = _minutes(f"{where}: time_limit_minutes", node["time_limit_minutes"])
+    slurm = node.get("slurm", {})
+    if not isinstance(slurm, dict):
+        raise UserError(f"{where}: slurm must be a mapping, not {show(slurm)}")
     return Profile(
         name=name,
         about=_text(f"{where}: about", node["about"]),
         bases={key: folder / _text(f"{where}: base {key}", path) for key, path in bases.items()},
-        overrides=overrides(f"{where}: overrides", node.get("overrides", {})),
+        overrides=own,
         threads_per_cell=_count(f"{where}: threads_per_cell", node.get("threads_per_cell", 1), 1),
         gpus_per_cell=_count(f"{where}: gpus_per_cell", node.get("gpus_per_cell", 0), 0),
-        minutes_per_cell=float(minutes),
+        minutes_per_cell=_minutes(f"{where}: minutes_per_cell", node["minutes_per_cell"]),
+        budget=limited,
+        time_limit_minutes=limit,
+        nodes_per_cell=_count(f"{where}: nodes_per_cell", node.get("nodes_per_cell", 1), 1),
+        slurm=slurm,
     )
+
+
+def budget(where: str, node: object) -> Budget:
+    """Return a budget, written as a mapping of its one unit to its amount.
+
+    Raises:
+        UserError: It names another unit, none, or several, or its amount is out of range.
+    """
+    allowed = ", ".join(BUDGET_UNITS)
+    if not isinstance(node, dict) or len(node) != 1:
+        raise UserError(f"{where}: budget must map one of {allowed} to a number, not {show(node)}")
+    ((unit, amount),) = node.items()
+    if unit not in BUDGET_UNITS:
+        raise UserError(f"{where}: {unknown('budget', unit, BUDGET_UNITS)}")
+    if unit != "minutes":
+        return Budget(unit, _count(f"{where}: budget of {unit}", amount, 1))
+    minutes = _minutes(f"{where}: budget of minutes", amount)
+    if not 1 <= round(minutes * 60) < 100 * 86400:
+        raise UserError(
+            f"{where}: budget of minutes must be from a second to under 100 days, "
+            f"not {show(amount)} minutes"
+        )
+    return Budget("minutes", minutes)
 
 
 def _study(name: str, node: object) -> Study:
@@ -142,13 +197,13 @@ def _axis(where: str, name: str, node: object) -> Axis:
         raise UserError(f"{where}: values must be a list or a mapping, not {show(values)}")
     labels = [label for label, _ in pairs]
     _check_labels(where, labels)
-    cells = []
+    points = []
     for label, value in pairs:
         at = f"{where}, value {show(label)}"
         if "key" not in node and not isinstance(value, dict):
             raise UserError(f"{at}: without a 'key' it must map dotted keys to values")
-        cells.append((label, overrides(at, {node["key"]: value} if "key" in node else value)))
-    return Axis(name, tuple(cells), numeric=not isinstance(labels[0], str | bool))
+        points.append((label, overrides(at, {node["key"]: value} if "key" in node else value)))
+    return Axis(name, tuple(points), numeric=not isinstance(labels[0], str | bool))
 
 
 def _check_labels(where: str, labels: list[Any]) -> None:

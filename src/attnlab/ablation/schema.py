@@ -5,10 +5,14 @@ profiles:
   laptop:
     about: one line on data and hardware
     bases: {lisa: experiments/laptop/lisa.yaml}   # relative to this file
-    overrides: {trainer.max_steps: 800}           # dotted key -> value, in every cell
+    overrides: {trainer.precision: bf16-mixed}    # dotted key -> value, in every cell
     threads_per_cell: 1                           # CPU threads of one trial
     gpus_per_cell: 0                              # 0 hides the GPUs
     minutes_per_cell: 0.5                         # the dry run's guess until trials have finished
+    budget: {steps: 800}                          # or epochs, minutes, samples; how long all train
+    time_limit_minutes: 30                        # a trial that takes longer is ended
+    nodes_per_cell: 1                             # machines of one trial, each with those GPUs
+    slurm: {}                                     # what a trial asks of SLURM
 studies:
   rpe_count:
     question: How many relative position embeddings does LiSA need?
@@ -28,7 +32,7 @@ labels to values. An axis without `key` maps each label to `{dotted key: value, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,8 +42,43 @@ Label = int | float | str | bool
 Overrides = Mapping[str, object]
 Direction = Literal["maximize", "minimize"]
 
-DRIVER_KEYS = ("config", "run_dir", "seed_everything", "test_after_fit", "hparams", "check")
+BudgetUnit = Literal["epochs", "steps", "minutes", "samples"]
+BUDGET_UNITS: tuple[BudgetUnit, ...] = ("epochs", "steps", "minutes", "samples")
+BUDGET_KEYS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "max_samples")
+"""What says how long a trial trains."""
+
+DRIVER_KEYS = (
+    *("config", "run_dir", "seed_everything", "test_after_fit", "hparams", "check", "resume"),
+    "max_samples",
+)
 """Flags of a trial that only the driver sets."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long every trial of a profile trains, in one unit.
+
+    Attributes:
+        amount: A whole number, but for minutes; at least 1 second of these.
+    """
+
+    unit: BudgetUnit
+    amount: float
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """What it sets in every cell; it lifts a limit of the base that could come first."""
+        if self.unit == "minutes":  # no other limit is lifted: schedules need an end in steps
+            minutes, seconds = divmod(round(self.amount * 60), 60)
+            days, hours = minutes // 1440, minutes // 60 % 24
+            return {"trainer.max_time": f"{days:02}:{hours:02}:{minutes % 60:02}:{seconds:02}"}
+        if self.unit == "samples":
+            return {"max_samples": int(self.amount)}
+        limits: dict[str, object] = {"trainer.max_epochs": -1, "trainer.max_steps": -1}
+        return {**limits, f"trainer.max_{self.unit}": int(self.amount)}
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +92,17 @@ class Axis:
 
 @dataclass(frozen=True)
 class Profile:
-    """On what a study runs, and for how long."""
+    """On what a study runs, and for how long.
+
+    Attributes:
+        overrides: What is set in every cell, the budget included.
+        gpus_per_cell: GPUs of one trial on each of its nodes; 0 hides them.
+        minutes_per_cell: A guess at what one trial takes.
+        budget: How long every trial trains; None where experiments and overrides say.
+        time_limit_minutes: After which a trial is ended and counts as failed; None for never.
+        nodes_per_cell: Machines of one trial.
+        slurm: What a trial asks of SLURM, as in the file.
+    """
 
     name: str
     about: str
@@ -62,6 +111,10 @@ class Profile:
     threads_per_cell: int
     gpus_per_cell: int
     minutes_per_cell: float
+    budget: Budget | None = None
+    time_limit_minutes: float | None = None
+    nodes_per_cell: int = 1
+    slurm: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="set an option of all trials over the profile's, such as trainer.max_epochs=5",
     )  # fmt: skip
     parser.add_argument(
+        "--budget", metavar="UNIT=N",
+        help="train for that many epochs, steps, minutes or samples instead, such as steps=800",
+    )  # fmt: skip
+    parser.add_argument(
         "--devices-per-cell", metavar="N", type=int,
         help="GPUs of one trial, 0 for none; default: what the profile says",
     )  # fmt: skip
@@ -59,7 +63,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     ablations = parse.load(options.file)
     study = ablations.study(options.study)
     stated = ablations.profile(options.profile)
-    profile = adapt(stated, study, options.settings, options.devices_per_cell)
+    profile = adapt(stated, study, options.settings, options.devices_per_cell, options.budget)
     if options.data_root is not None and not options.data_root.is_dir():
         raise UserError(f"--data.root must be a folder, not {str(options.data_root)!r}")
     plan = planning.make(study, profile, options.output_dir, options.data_root)
