@@ -67,11 +67,15 @@ class Launcher(Protocol):
         still runs.
         """
 
-    def drain(self) -> None:
-        """Start no further job; `run` ends when the running ones have."""
+    def drain(self) -> str:
+        """Start no further job; `run` ends when the running ones have.
 
-    def stop(self) -> None:
-        """Start no further job and end the running ones."""
+        Returns:
+            What happens now, for the person who asked for it.
+        """
+
+    def stop(self) -> str:
+        """Start no further job and end the running ones; return as `drain` does."""
 
 
 @dataclass
@@ -127,14 +131,16 @@ class LocalLauncher:
         self._draining = False
         self._stopped_at: float | None = None
 
-    def drain(self) -> None:
+    def drain(self) -> str:
         """Start no further job; `run` ends when the running ones have."""
         self._draining = True
+        return "finishing the running trials; press Ctrl-C again to stop now"
 
-    def stop(self) -> None:
+    def stop(self) -> str:
         """Ask the running jobs to end, and kill those that have not after `GRACE_S` seconds."""
         self._draining = True
         self._stopped_at = self._stopped_at or time.monotonic()
+        return "stopping the running trials"
 
     def run(self, jobs: Iterable[Job]) -> Events:
         """Run `jobs` in their order, as many at a time as there are slots."""

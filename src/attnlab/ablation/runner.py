@@ -48,8 +48,12 @@ class Runner:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def preflight(self, missing: Iterable[Trial]) -> list[str]:
+    def preflight(self, missing: Iterable[Trial], flags: Sequence[str] = ()) -> list[str]:
         """Let the command of each cell in `missing` be parsed and its objects be built.
+
+        Args:
+            missing: Trials that are to run.
+            flags: Further arguments, for a machine that is not the one they will run on.
 
         Returns:
             One line for each cell that is impossible; none where the checks were stopped, since
@@ -63,7 +67,7 @@ class Runner:
             jobs = [
                 Job(
                     name=key,
-                    arguments=(*self._plan.arguments(trial), "--check", "true"),
+                    arguments=(*self._plan.arguments(trial), *flags, "--check", "true"),
                     log=Path(folder) / key,
                 )
                 for key, trial in first.items()
@@ -141,12 +145,10 @@ class Runner:
     def _interrupt(self, number: int, frame: object) -> None:
         """Handle a signal; printing waits, since the signal may have come amid a print."""
         if number == signal.SIGINT and not self.interrupted:
-            self._launcher.drain()
-            self._news.append("finishing the running trials; press Ctrl-C again to stop now")
+            self._news.append(self._launcher.drain())
         else:
-            self._launcher.stop()
             self._stopped = True
-            self._news.append("stopping the running trials")
+            self._news.append(self._launcher.stop())
         self.interrupted = True
 
 
