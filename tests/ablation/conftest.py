@@ -131,6 +131,17 @@ class Lab:
             code = main(["--study", "value", *arguments], module="nothing", preload=())
         return code, *self.capsys.readouterr()
 
+    def close(self) -> None:
+        """Let go the fakes that wait, and kill the drivers that still run."""
+        (self.root / "gate").touch()
+        for driver in self.drivers:
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
+                driver.wait()
+            for stream in (driver.stdout, driver.stderr):
+                if stream is not None:
+                    stream.close()
+
     def trainings(self) -> list[str]:
         """Return ``value seed`` of each training that has started so far, in order."""
         return [" ".join(line.split()[:2]) for line in self._lines("trials")]
@@ -154,11 +165,4 @@ def lab(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Lab]:
     """A lab, whose drivers do not outlive the test."""
     lab = Lab(tmp_path, capsys)
     yield lab
-    (tmp_path / "gate").touch()
-    for driver in lab.drivers:
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
-        for stream in (driver.stdout, driver.stderr):
-            if stream is not None:
-                stream.close()
+    lab.close()
