@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.ablation import cells, strict_yaml
+from attnlab.ablation.checks import count, named, section, text
 from attnlab.ablation.errors import UserError, show, unknown
 from attnlab.ablation.schema import (
     BUDGET_UNITS,
@@ -32,55 +33,24 @@ def load(path: Path) -> Ablations:
         UserError: The file breaks the schema; the message is one line that names the place, the
             value and what is allowed.
     """
+    from attnlab.ablation.search.parse import search  # which itself builds on this module
+
     try:
-        root = _section("the file", strict_yaml.load(path), ("profiles", "studies"))
-        profiles = _named("profiles", root["profiles"])
-        studies = _named("studies", root["studies"])
+        root = section("the file", strict_yaml.load(path), ("profiles", "studies"))
+        profiles = named("profiles", root["profiles"])
+        studies = named("studies", root["studies"])
+        spaces = {
+            name for name, node in studies.items() if isinstance(node, dict) and "space" in node
+        }
         return Ablations(
             path,
             {name: _profile(name, node, path.parent) for name, node in profiles.items()},
-            {name: _study(name, node) for name, node in studies.items()},
+            {name: _study(name, node) for name, node in studies.items() if name not in spaces},
+            {name: search(name, node) for name, node in studies.items() if name in spaces},
         )
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
-
-
-def _section(
-    where: str, node: object, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return `node` as a mapping that has all `required` keys and none beyond the `optional`."""
-    if not isinstance(node, dict):
-        raise UserError(f"{where} must be a mapping, not {show(node)}")
-    for key in node:
-        if key not in required + optional:
-            raise UserError(f"{where}: {unknown('key', key, required + optional)}")
-    for key in required:
-        if key not in node:
-            raise UserError(f"{where}: key {key!r} is missing")
-    return node
-
-
-def _named(where: str, node: object) -> dict[str, Any]:
-    """Return a mapping whose keys can be names of directories."""
-    if not isinstance(node, dict) or not node:
-        raise UserError(f"{where} must be a mapping with at least one entry, not {show(node)}")
-    for name in node:
-        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
-            raise UserError(f"{where}: {show(name)} is no name; use letters, digits and _ . + -")
-    return node
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where} must be a text, not {show(value)}")
-    return value.strip()
-
-
-def _count(where: str, value: object, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise UserError(f"{where} must be an integer of at least {least}, not {show(value)}")
-    return value
 
 
 def _minutes(where: str, value: object) -> float:
@@ -91,8 +61,8 @@ def _minutes(where: str, value: object) -> float:
 
 def _profile(name: str, node: object, folder: Path) -> Profile:
     where = f"profile {name}"
-    node = _section(where, node, ("about", "bases", "minutes_per_cell"), PROFILE_OPTIONS)
-    bases = _named(f"{where}: bases", node["bases"])
+    node = section(where, node, ("about", "bases", "minutes_per_cell"), PROFILE_OPTIONS)
+    bases = named(f"{where}: bases", node["bases"])
     own = overrides(f"{where}: overrides", node.get("overrides", {}))
     limited = budget(where, node["budget"]) if "budget" in node else None
     if limited is not None:
@@ -106,15 +76,15 @@ def _profile(name: str, node: object, folder: Path) -> Profile:
         raise UserError(f"{where}: slurm must be a mapping, not {show(slurm)}")
     return Profile(
         name=name,
-        about=_text(f"{where}: about", node["about"]),
-        bases={key: folder / _text(f"{where}: base {key}", path) for key, path in bases.items()},
+        about=text(f"{where}: about", node["about"]),
+        bases={key: folder / text(f"{where}: base {key}", path) for key, path in bases.items()},
         overrides=own,
-        threads_per_cell=_count(f"{where}: threads_per_cell", node.get("threads_per_cell", 1), 1),
-        gpus_per_cell=_count(f"{where}: gpus_per_cell", node.get("gpus_per_cell", 0), 0),
+        threads_per_cell=count(f"{where}: threads_per_cell", node.get("threads_per_cell", 1), 1),
+        gpus_per_cell=count(f"{where}: gpus_per_cell", node.get("gpus_per_cell", 0), 0),
         minutes_per_cell=_minutes(f"{where}: minutes_per_cell", node["minutes_per_cell"]),
         budget=limited,
         time_limit_minutes=limit,
-        nodes_per_cell=_count(f"{where}: nodes_per_cell", node.get("nodes_per_cell", 1), 1),
+        nodes_per_cell=count(f"{where}: nodes_per_cell", node.get("nodes_per_cell", 1), 1),
         slurm=slurm,
     )
 
@@ -132,7 +102,7 @@ def budget(where: str, node: object) -> Budget:
     if unit not in BUDGET_UNITS:
         raise UserError(f"{where}: {unknown('budget', unit, BUDGET_UNITS)}")
     if unit != "minutes":
-        return Budget(unit, _count(f"{where}: budget of {unit}", amount, 1))
+        return Budget(unit, count(f"{where}: budget of {unit}", amount, 1))
     minutes = _minutes(f"{where}: budget of minutes", amount)
     if not 1 <= round(minutes * 60) < 100 * 86400:
         raise UserError(
@@ -144,22 +114,39 @@ def budget(where: str, node: object) -> Budget:
 
 def _study(name: str, node: object) -> Study:
     where = f"study {name}"
+    if isinstance(node, dict) and (of_search := {"search", "sampler", "pruner"} & node.keys()):
+        raise UserError(
+            f"{where}: {sorted(of_search)[0]!r} belongs to a search, which has 'space' instead of "
+            "'axes'; a grid measures all of its cells, and prunes none"
+        )
     required = ("question", "base", "axes", "baseline", "seeds", "metric")
-    node = _section(where, node, required, ("overrides", "direction", "extra_metrics"))
+    node = section(where, node, required, ("overrides", "direction", "extra_metrics"))
     axes = tuple(
-        _axis(f"{where}, axis {key}", key, axis)
-        for key, axis in _named(f"{where}: axes", node["axes"]).items()
+        axis_of(f"{where}, axis {key}", key, axis)
+        for key, axis in named(f"{where}: axes", node["axes"]).items()
     )
-    metric = _metric(where, _text(f"{where}: metric", node["metric"]))
+    return study_of(name, node, axes, _baseline(where, node["baseline"], axes))
+
+
+def study_of(
+    name: str, node: dict[str, Any], axes: tuple[Axis, ...], baseline: dict[str, Label]
+) -> Study:
+    """Return a study with `axes`, and what else its stanza says as every stanza does.
+
+    Raises:
+        UserError: It breaks the schema.
+    """
+    where = f"study {name}"
+    metric = _metric(where, text(f"{where}: metric", node["metric"]))
     direction = node.get("direction", "maximize")
     if direction not in ("maximize", "minimize"):
         raise UserError(f"{where}: {unknown('direction', direction, ('maximize', 'minimize'))}")
     return Study(
         name=name,
-        question=_text(f"{where}: question", node["question"]),
-        base=_text(f"{where}: base", node["base"]),
+        question=text(f"{where}: question", node["question"]),
+        base=text(f"{where}: base", node["base"]),
         axes=axes,
-        baseline=_baseline(where, node["baseline"], axes),
+        baseline=baseline,
         seeds=_seeds(f"{where}: seeds", node["seeds"]),
         metric=metric,
         direction=direction,
@@ -177,15 +164,20 @@ def _metric(where: str, tag: str) -> str:
 def _extra_metrics(where: str, node: object, metric: str) -> tuple[str, ...]:
     if not isinstance(node, list):
         raise UserError(f"{where}: extra_metrics must be a list of metrics, not {show(node)}")
-    extra = [_metric(where, _text(f"{where}: each of extra_metrics", tag)) for tag in node]
+    extra = [_metric(where, text(f"{where}: each of extra_metrics", tag)) for tag in node]
     for index, tag in enumerate(extra):
         if tag in (metric, *extra[:index]):
             raise UserError(f"{where}: extra_metrics: {tag!r} is shown twice")
     return tuple(extra)
 
 
-def _axis(where: str, name: str, node: object) -> Axis:
-    node = _section(where, node, ("values",), ("key",))
+def axis_of(where: str, name: str, node: object) -> Axis:
+    """Return an axis, whose values are a list or a mapping from labels.
+
+    Raises:
+        UserError: It breaks the schema.
+    """
+    node = section(where, node, ("values",), ("key",))
     values = node["values"]
     if isinstance(values, list):
         if "key" not in node:
@@ -227,7 +219,7 @@ def _check_labels(where: str, labels: list[Any]) -> None:
 
 
 def _baseline(where: str, node: object, axes: tuple[Axis, ...]) -> dict[str, Label]:
-    baseline = _section(f"{where}: baseline", node, tuple(axis.name for axis in axes))
+    baseline = section(f"{where}: baseline", node, tuple(axis.name for axis in axes))
     for axis in axes:
         labels = [label for label, _ in axis.cells]
         value = baseline[axis.name]
@@ -242,7 +234,7 @@ def _seeds(where: str, node: object) -> tuple[int, ...]:
     if not isinstance(node, list) or not node:
         raise UserError(f"{where} must be a list with at least one seed, not {show(node)}")
     for index, seed in enumerate(node):
-        _count(f"{where}: each", seed, 0)
+        count(f"{where}: each", seed, 0)
         if seed in node[:index]:
             raise UserError(f"{where}: {seed} appears twice")
     return tuple(node)

@@ -28,15 +28,19 @@ studies:
 ```
 
 The values of an axis are a list of plain values, which are their own labels, or a mapping from
-labels to values. An axis without `key` maps each label to `{dotted key: value, ...}`.
+labels to values. An axis without `key` maps each label to `{dotted key: value, ...}`. A study with
+`space` instead of `axes` is a search (`search.schema`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from attnlab.ablation.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from attnlab.ablation.search.schema import Search
 
 Label = int | float | str | bool
 Overrides = Mapping[str, object]
@@ -140,11 +144,14 @@ class Ablations:
     path: Path
     profiles: Mapping[str, Profile]
     studies: Mapping[str, Study]
+    searches: Mapping[str, "Search"] = field(default_factory=dict)
 
     def study(self, name: str) -> Study:
         """Return the study called `name`, or raise a `UserError` that names those there are."""
+        if name in self.searches:
+            raise UserError(f"study {name} is a search; only run, report and collect take one")
         if name not in self.studies:
-            raise UserError(unknown("study", name, self.studies))
+            raise UserError(unknown("study", name, [*self.studies, *self.searches]))
         return self.studies[name]
 
     def profile(self, name: str) -> Profile:
