@@ -64,7 +64,7 @@ def test_figures_are_those_of_the_final_weights(tmp_path):
         assert events.Scalars(tag)[-1].value == pytest.approx(value)
         assert events.Scalars(tag)[-1].step == 8
     assert events.Tags()["images"] == [
-        "diag/cka",
+        "diag/cka_layers",
         "diag/kernel_similarity",
         "diag/blocks.0/kernel",
         "diag/blocks.1/kernel",

@@ -79,7 +79,8 @@ def _pictures(
     module: L.LightningModule, found: Analysis, sample: Tensor
 ) -> Iterator[tuple[str, Float[Tensor, "map rows columns"]]]:
     if len(found.layers) > 1:
-        yield "diag/cka", found.cka.nan_to_num().float().unsqueeze(0)
+        # A scalar is called diag/cka: of two series of one name, TensorBoard shows neither.
+        yield "diag/cka_layers", found.cka.nan_to_num().float().unsqueeze(0)
     if len(found.kernels) > 1:
         yield "diag/kernel_similarity", found.similarity.nan_to_num().unsqueeze(0)
     height, width = sample.shape[-2:]
