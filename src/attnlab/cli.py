@@ -12,15 +12,13 @@ from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from attnlab import commands
-from attnlab.callbacks.figures import LearntMaps
-from attnlab.callbacks.performance import Performance
-from attnlab.callbacks.record import RunRecord
-from attnlab.callbacks.skipped import SkippedSamples
+from attnlab import commands, stopping
+from attnlab.callbacks.checkpoints import UnsavedCheckpointError
+from attnlab.callbacks.run import Run, limit_samples
 from attnlab.data.streamed import UnreadableSampleError
 from attnlab.messages import one_line
 
@@ -66,8 +64,7 @@ class Parser(LightningArgumentParser):
 class AttnlabCLI(LightningCLI):
     """LightningCLI with run directories, their records and links from data to model."""
 
-    record: RunRecord
-    performance: Performance
+    run: Run
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's own options and the links."""
@@ -80,6 +77,24 @@ class AttnlabCLI(LightningCLI):
         )
         group.add_argument(
             "--overwrite", type=bool, default=False, help="Run into a directory that has a result."
+        )
+        group.add_argument(
+            "--resume",
+            type=bool,
+            default=False,
+            help="Go on from the newest checkpoint in the run directory, if it has one.",
+        )
+        group.add_argument(
+            "--checkpoint_every_minutes",
+            type=PositiveFloat | None,
+            default=None,
+            help="Save what --resume needs this often; it goes when the result is there.",
+        )
+        group.add_argument(
+            "--max_samples",
+            type=PositiveInt | None,
+            default=None,
+            help="Train on so many samples, rounded up to whole steps; epochs are no limit then.",
         )
         group.add_argument(
             "--test_after_fit",
@@ -112,18 +127,22 @@ class AttnlabCLI(LightningCLI):
             options.run_dir = options.trainer.default_root_dir or Path("runs", stem, now)
         run_dir = options.run_dir = Path(options.run_dir)
         options.trainer.default_root_dir = str(run_dir)
-        fresh = self.subcommand != "fit" or options.overwrite or options.check
-        if not fresh and (run_dir / "result.json").exists():
+        finished = self.subcommand == "fit" and (run_dir / "result.json").exists()
+        if finished and not (options.overwrite or options.check):
             raise UsageError(
                 f"run_dir={str(run_dir)!r} holds a finished run; choose another --run_dir or pass "
                 "--overwrite true"
             )
-        if options.trainer.max_epochs == options.trainer.max_steps == -1:
+        fitting = self.subcommand == "fit"
+        unlimited = options.trainer.max_epochs == options.trainer.max_steps == -1
+        if unlimited and not (fitting and options.max_samples):
             raise UsageError(
                 "trainer.max_epochs=-1 needs a trainer.max_steps: schedules have an end"
             )
-        self.record = RunRecord(run_dir, self._seed(), dict(options.hparams))
-        self.performance = Performance()
+        every = options.checkpoint_every_minutes if fitting else None
+        self.run = Run(run_dir, self._seed(), dict(options.hparams), every)
+        if fitting and options.resume and not (finished or options.check):
+            self.run.find()
 
     def _seed(self) -> int | None:
         seed = self._option("seed_everything")
@@ -133,6 +152,8 @@ class AttnlabCLI(LightningCLI):
         """Build data, model and trainer; what they refuse is the user's to mend."""
         try:
             super().instantiate_classes()
+            if self.subcommand == "fit" and self._option("max_samples"):
+                limit_samples(self.trainer, self.datamodule, self._option("max_samples"))
         except (ValueError, TypeError, OSError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
         for name in ("prepare_data", "setup", "train_dataloader"):
@@ -142,22 +163,31 @@ class AttnlabCLI(LightningCLI):
         """Build the trainer with the run's logger and callbacks."""
         trainer = self._get(self.config_init, "trainer")
         if trainer.logger in (None, True):
-            # A fixed (empty) name and version keep a restarted run in one directory.
-            kwargs["logger"] = TensorBoardLogger(
-                self._option("run_dir"), name="", version="", default_hp_metric=False
-            )
+            kwargs["logger"] = self.run.logger()
         given = trainer.callbacks or []
-        given = given if isinstance(given, list) else [given]
-        trainer.callbacks = [*given, self.record, self.performance, SkippedSamples(), LearntMaps()]
-        return super().instantiate_trainer(**kwargs)
+        trainer.callbacks = self.run.callbacks(given if isinstance(given, list) else [given])
+        given = trainer.plugins or []
+        trainer.plugins = self.run.plugins(given if isinstance(given, list) else [given])
+        built = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit":
+            self.run.attach(built)
+        return built
 
-    def before_fit(self) -> None:
+    def before_validate(self) -> None:
         """Stop here when only the configuration was to be checked."""
         if self._option("check"):
             print("configuration is valid")
             raise SystemExit(0)
 
-    before_validate = before_test = before_predict = before_fit
+    before_test = before_predict = before_validate
+
+    def before_fit(self) -> None:
+        """Stop here, too, or see from which checkpoint to go on."""
+        self.before_validate()
+        if self.run.checkpoint is not None:
+            # Not in the configuration, which is saved: the next start chooses for itself.
+            self.config_init["fit"]["ckpt_path"] = str(self.run.checkpoint)
+            self.config_init["fit"]["weights_only"] = False
 
     def after_fit(self) -> None:
         """Keep the final weights, test them if asked to, write the result.
@@ -166,32 +196,19 @@ class AttnlabCLI(LightningCLI):
         """
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if self.trainer.checkpoint_callback is not None:
-            # A run may end between two validations, after which Lightning saves by default.
-            self.trainer.save_checkpoint(Path(self._option("run_dir"), "checkpoints", "last.ckpt"))
-        metrics = dict(self.trainer.callback_metrics)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            summary = getattr(callback, "summary", None)
-            metrics |= summary if isinstance(summary, dict) else {}
-        if self._option("test_after_fit"):
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-            metrics |= self.trainer.callback_metrics
-        logger = self.trainer.logger
-        if self.record.hparams and isinstance(logger, TensorBoardLogger):
-            stage = "test" if self._option("test_after_fit") else "val"
-            columns = (f"{stage}/{self.model.main_metric}", "model/", "perf/")
-            shown = {tag: metrics[tag] for of in columns for tag in metrics if tag.startswith(of)}
-            logger.log_hyperparams(self.record.hparams, shown, self.trainer.global_step)
-            logger.experiment.flush()
-        self.record.write_result(self.trainer, "result.json", metrics)
+        test = functools.partial(
+            self.trainer.test, self.model, datamodule=self.datamodule, verbose=False
+        )
+        tested = self._option("test_after_fit")
+        self.run.finish(self.trainer, self.model.main_metric, test if tested else None)
 
     def after_validate(self) -> None:
         """Write validate.json."""
-        self.record.write_result(self.trainer, "validate.json", self.trainer.callback_metrics)
+        self.run.record.write_result(self.trainer, "validate.json", self.trainer.callback_metrics)
 
     def after_test(self) -> None:
         """Write test.json."""
-        self.record.write_result(self.trainer, "test.json", self.trainer.callback_metrics)
+        self.run.record.write_result(self.trainer, "test.json", self.trainer.callback_metrics)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict, and keep what `predict_step` returned: predictions.pt, one part per process."""
@@ -211,6 +228,9 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # A machine that has SLURM may well be used without it.
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
+    # A run that goes on has checkpoints, and passes over batches of plain loaders, see `Resume`.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(lambda record: "💡 Tip" not in record.getMessage())
 
@@ -237,9 +257,12 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
         wanted: Subcommands that there shall be.
 
     Raises:
-        SystemExit: With 2 and one line on stderr when the configuration is wrong.
+        SystemExit: With 2 and one line on stderr when the configuration is wrong, with 1 and one
+            when a checkpoint could not be saved, with 75 when the process was asked to stop.
     """
     _quieten()
+    if "fit" in wanted:
+        stopping.install()
 
     class CLI(kind):  # type: ignore[misc, valid-type]
         """Builds the parser of one subcommand instead of four, which every trial would pay for."""
@@ -250,6 +273,7 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
             return {name: known[name] for name in wanted}
 
     parser = {"exit_on_error": False}
+    status = 2
     try:
         CLI(
             args=args,
@@ -266,7 +290,11 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
         failure = one_line(str(error))
     except UnreadableSampleError as error:  # out of a worker it comes with a traceback before it
         failure = str(error).strip().splitlines()[-1].rpartition("UnreadableSampleError: ")[-1]
+    except UnsavedCheckpointError as error:
+        failure, status = str(error), 1
     else:
         return
+    finally:
+        stopping.uninstall()
     print(f"attnlab: error: {failure}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)

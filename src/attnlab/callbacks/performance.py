@@ -51,6 +51,8 @@ class Performance(L.Callback):
       validation excluded.
     - ``perf/peak_memory_mib``: on CUDA the peak allocated on one device; on CPU the peak resident
       memory of the training process above its level when training began.
+
+    A resumed run goes on counting samples and seconds, and keeps the highest peak.
     """
 
     def __init__(self) -> None:
@@ -58,7 +60,23 @@ class Performance(L.Callback):
         self._samples = 0
         self._seconds = 0.0
         self._since: float | None = None
-        self._level = 0.0
+        self._level = self._peak = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts so far, for a checkpoint."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return {
+            "summary": dict(self.summary),
+            "samples": self._samples,
+            "seconds": self._seconds + running,
+            "peak": self._peak,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the counts of a checkpoint."""
+        self.summary = dict(state_dict["summary"])
+        self._samples, self._seconds = state_dict["samples"], state_dict["seconds"]
+        self._peak = state_dict["peak"]
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Count parameters and FLOPs."""
@@ -69,8 +87,10 @@ class Performance(L.Callback):
             self.summary["model/gflops"] = forward_gflops(module, tuple(shape))
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Start measuring memory."""
+        """Start measuring memory, and the time if an epoch has begun already."""
         self._level = _reset_peak(module.device)
+        if trainer.fit_loop.is_resuming:
+            self._resume(module)
 
     def _resume(self, module: L.LightningModule) -> None:
         if module.device.type == "cuda":
@@ -84,13 +104,18 @@ class Performance(L.Callback):
             self._seconds += self._since - since
             self._since = None
 
+    def _note_peak(self, module: L.LightningModule) -> None:
+        self._peak = max(self._peak, _peak_mib(module.device) - self._level)
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
-        self._resume(module)
+        if self._since is None:
+            self._resume(module)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the clock during validation."""
         self._pause(module)
+        self._note_peak(module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock again."""
@@ -109,8 +134,8 @@ class Performance(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Log the summary."""
-        peak = max(0.0, _peak_mib(module.device) - self._level)
-        self.summary["perf/peak_memory_mib"] = peak
+        self._note_peak(module)
+        self.summary["perf/peak_memory_mib"] = self._peak
         if self._seconds:
             samples = self._samples * trainer.world_size
             self.summary["perf/images_per_s"] = samples / self._seconds

@@ -1,5 +1,6 @@
 """Which sample, in which epoch: all that its augmentation depends on besides the run's seed."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -109,6 +110,8 @@ class KeySampler(DistributedSampler[SampleKey]):
         self.train = train
         self.seed = seed
         self.repeats = repeats if train else 1
+        self.skip = 0
+        """Keys that the next pass leaves out at its beginning; the one after it, none."""
 
     def order(self) -> torch.Tensor:
         """Return the samples of this epoch, over all processes [size]."""
@@ -118,8 +121,9 @@ class KeySampler(DistributedSampler[SampleKey]):
         return torch.randperm(self.size, generator=torch.Generator().manual_seed(int(state[0])))
 
     def __iter__(self) -> Iterator[SampleKey]:
+        first, self.skip = self.skip, 0
         order = self.order().tolist()
-        for turn in range(len(self)):
+        for turn in range(first, len(self)):
             draw, repeat = divmod(turn, self.repeats)
             yield SampleKey(self.epoch, order[draw * self.num_replicas + self.rank], repeat)
 
@@ -133,7 +137,37 @@ class LazyLoader(DataLoader[Any]):
 
     Lightning makes the first iterator of a resumed run before it tells the sampler the epoch, and
     workers would begin at once, with epoch 0.
+
+    A pass can be left and taken up again in another process, at the batch after the last one that
+    was handed out; what workers had fetched ahead is fetched anew. Taking up draws nothing from
+    torch's generator, where beginning a pass does.
     """
 
+    _handed = 0  # batches of this pass, those before it was taken up included
+    _begun = False  # whether there was a pass before, in whichever process
+    _first = 0
+    _silent = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the pass is."""
+        return {"batches": self._handed, "begun": self._begun}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the next pass where that of `state_dict` was; 0 batches: at the beginning."""
+        self._first = state_dict["batches"]
+        self._begun = self._first > 0 or state_dict["begun"]
+        # Loaders whose workers persist draw the seed of these once in their life.
+        self._silent = self._first > 0 or (self._begun and self.persistent_workers)
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        first, silent = self._first, self._silent
+        self._first, self._silent, self._handed, self._begun = 0, False, first, True
+        keyed = isinstance(self.sampler, KeySampler)
+        if isinstance(self.sampler, KeySampler):
+            self.sampler.skip = first * (self.batch_size or 1)
+        with torch.random.fork_rng(devices=[], enabled=silent):
+            batches = super().__iter__()
+        # Lightning has samplers of its own under `overfit_batches`: their batches are passed over.
+        for batch in itertools.islice(batches, 0 if keyed else first, None):
+            self._handed += 1
+            yield batch

@@ -245,6 +245,17 @@ class StreamedDataModule(PixelDataModule):
                 "on_error='skip' allows; `python -m attnlab validate-data` lists them"
             )
 
+    def counts(self) -> dict[str, Any]:
+        """Return what this process has skipped so far, for a checkpoint."""
+        return {
+            "skipped": {key: dict(of) for key, of in self.skipped.items()},
+            "epochs": dict(self._epochs),
+        }
+
+    def restore_counts(self, counts: dict[str, Any]) -> None:
+        """Go on from the `counts` of a checkpoint."""
+        self.skipped, self._epochs = counts["skipped"], counts["epochs"]
+
     def _split(self) -> Split:
         """Return what the trainer is reading."""
         trainer = self.trainer
