@@ -35,6 +35,8 @@ STANZAS: dict[str, Any] = {
         }
     },
 }
+SOURCE = Path(__file__).parents[2] / "src"
+"""What is tested, wherever another checkout may be installed."""
 ALL = ["0 0", "0 1", "1 0", "1 1"]
 REPORT = (
     "reported; value=0 seed 0: 0.0; value=1 seed 0: 0.1; "
@@ -50,6 +52,7 @@ sys.modules["attnlab.ablation.report"] = types.SimpleNamespace(write=write)
 from attnlab.ablation import launch, resources
 from attnlab.ablation.cli import main
 launch.GRACE_S = 0.5
+launch.PAUSE_S = 0.0
 resources.cores = lambda: 2
 sys.exit(main(module="fake_trial", preload=["fake_trial"]))
 """
@@ -93,7 +96,7 @@ class Lab:
             env={
                 **os.environ,
                 "FAKE_TRIALS": str(self.root / "trials"),
-                "PYTHONPATH": str(Path(__file__).parent),
+                "PYTHONPATH": f"{Path(__file__).parent}:{SOURCE}",
             },
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
             text=True,

@@ -60,7 +60,8 @@ def main() -> None:
             sys.exit(f"attnlab: error: model.value: expected an int, got {value!r}")
         return
     found = {path.name for path in run_dir.iterdir()}
-    assert all(name == ".lock" or name.startswith("log") for name in found), found
+    kept = {".lock", "attempt.json"}
+    assert all(name in kept or name.startswith("log") for name in found), found
     (run_dir / "checkpoints").mkdir()
     progress = {"epoch": 0, "max_epochs": 1, "step": 5, "max_steps": 10}
     (run_dir / "progress.json").write_text(json.dumps(progress))

@@ -9,6 +9,7 @@ Neither says whether a trial is done: `result.json` alone does (`rundir`).
 """
 
 import dataclasses
+import datetime
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -84,7 +85,7 @@ def read_attempt(run_dir: Path) -> Attempt | None:
 
 def write_attempt(run_dir: Path, attempt: Attempt) -> None:
     """Note an attempt that is about to start; an earlier failure is history."""
-    rundir.write_json(run_dir / ATTEMPT, dataclasses.asdict(attempt))
+    rundir.write_json(run_dir / ATTEMPT, dataclasses.asdict(attempt), sync=False)
     (run_dir / FAILURE).unlink(missing_ok=True)
 
 
@@ -99,6 +100,11 @@ def read_failure(run_dir: Path) -> Failure | None:
 def write_failure(run_dir: Path, failure: Failure) -> None:
     """Note why the latest attempt failed."""
     rundir.write_json(run_dir / FAILURE, dataclasses.asdict(failure))
+
+
+def now() -> str:
+    """Return the time as notes have it: ISO 8601, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _fields(path: Path, kind: type[Attempt] | type[Failure]) -> dict[str, Any]:

@@ -1,67 +1,92 @@
 """Starting trials: one interface, and the launcher for this machine."""
 
-import multiprocessing
-import os
-import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from attnlab.ablation import cells, resources, rundir
+from attnlab.ablation import attempts, cells, failures, resources, rundir, supervise
+from attnlab.ablation.attempts import Attempt, Failure, Kind
 from attnlab.ablation.errors import UserError
-from attnlab.ablation.trial import run_command
+from attnlab.ablation.forked import Forks, Process
+from attnlab.ablation.resources import Slot
 
 TICK_S = 0.2
-GRACE_S = 5.0
-OWN_MODULES = ("attnlab.ablation.cli", "attnlab.ablation.trial")
+GRACE_S = 30.0
+"""How long a trial that was asked to stop may take to save where it is."""
+RETRIES = 2
+"""How often a trial is run again in one start of the driver, where that makes sense."""
+PAUSE_S = 2.0
+"""Before the first retry; ten times as long before the second."""
+STALLS = 3
+"""How often in a row a trial may stop unasked without having got any further."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One command to run.
+    """One command to run: a trial, or the check of one.
 
     Attributes:
         name: What events are told apart by.
         arguments: What follows ``python -m attnlab``.
-        log: File that is begun with its command line, and its output appended.
-        lock: File that it holds locked while it lives, if any.
+        folder: Where its log goes; the run directory of a trial.
+        seed: Of the trial; None for a check, which leaves no result.
     """
 
     name: str
     arguments: tuple[str, ...]
-    log: Path
-    lock: Path | None = None
+    folder: Path
+    seed: int | None = None
+
+    @property
+    def log(self) -> Path:
+        """File that begins with its command line, and takes its output."""
+        return self.folder / rundir.LOG
 
 
 @dataclass(frozen=True)
 class Started:
-    """The process of a job is there."""
+    """A job has begun."""
 
     job: Job
 
 
 @dataclass(frozen=True)
+class Again:
+    """An attempt has ended without a result, and another one will follow."""
+
+    job: Job
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ended:
-    """The process of a job is gone; `exit_code` is minus the signal where one killed it."""
+    """A job is over.
+
+    Attributes:
+        job: The job.
+        exit_code: Of the last attempt; `failures.STOPPED` if it ended because it was asked to.
+        wall_s: Seconds of all attempts in this start together.
+        failure: Why it failed; None where it did not, or its run directory says so.
+    """
 
     job: Job
     exit_code: int
     wall_s: float
+    failure: Failure | None = None
 
 
-Events = Generator[Started | Ended | None]
+Events = Generator[Started | Again | Ended | None]
 
 
 class Launcher(Protocol):
     """Runs jobs, wherever that may be."""
 
     def run(self, jobs: Iterable[Job]) -> Events:
-        """Run every job once and say what happens, with a None several times a second.
+        """Run every job and say what happens, with a None several times a second.
 
         A job is taken from `jobs` when there is room for it. Closing the generator kills what
         still runs.
@@ -79,41 +104,57 @@ class Launcher(Protocol):
 
 
 @dataclass
-class _Running:
+class _Turns:
+    """A job, and its attempts in this start of the driver."""
+
     job: Job
-    environment: Mapping[str, str]
-    process: ForkServerProcess
-    started: float
-    told: signal.Signals | None = None
+    failures: int = 0
+    stalls: int = 0
+    step: int = 0
+    spent_s: float = 0.0
+    due: float = 0.0
+    failure: Failure | None = None
 
-    def tell(self, number: signal.Signals) -> None:
-        """Send a signal, once, to the process and whatever it started."""
-        if self.told == number or self.process.pid is None:
-            return
-        self.told = number
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:  # not yet the leader of its group
+    def stalled(self) -> bool:
+        """Take note that the job stopped, and return whether it did so too often in one place."""
+        progress = rundir.read_progress(self.job.folder)
+        step = progress.step if progress else 0
+        self.stalls = 0 if step > self.step else self.stalls + 1
+        self.step = max(self.step, step)
+        return self.stalls >= STALLS
+
+
+@dataclass
+class _Running:
+    turns: _Turns
+    slot: Slot
+    process: Process
+    attempt: Attempt | None
+    ends: float
+    oom_kills: int = field(default_factory=resources.oom_kills)
+    overdue: bool = False
+    asked_at: float | None = None
+
+    def ask(self) -> None:
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            self.process.ask()
+        elif time.monotonic() > self.asked_at + GRACE_S:
             self.process.kill()
-
-    def end(self) -> Ended:
-        """Return what became of the process, which has ended."""
-        wall_s = time.perf_counter() - self.started
-        self.process.join()
-        return Ended(self.job, self.process.exitcode or 0, wall_s)
 
 
 class LocalLauncher:
-    """Runs jobs side by side on this machine.
+    """Runs jobs side by side on this machine, each in its slot.
 
-    Jobs start from a fork server, a process that has imported torch already, so that each costs a
-    fraction of a second over its training.
+    Trials that fail for want of memory, or by what may pass, are run again; so are those that
+    somebody else stopped. They go on from their checkpoints.
 
     Args:
-        slots: One environment for each job that may run at a time. The fork server starts with the
-            first, since some variables are read once, when torch is imported.
+        slots: One environment for each job that may run at a time.
         module: What ``python -m`` runs.
-        preload: Modules that the fork server imports.
+        preload: Modules that are imported once for all jobs.
+        code: Identity of the code that the jobs run; empty where unknown.
+        time_limit_s: How long a trial may take in one start of the driver; None for ever.
     """
 
     def __init__(
@@ -122,14 +163,18 @@ class LocalLauncher:
         *,
         module: str = "attnlab",
         preload: Sequence[str] = (),
+        code: str = "",
+        time_limit_s: float | None = None,
     ) -> None:
-        os.environ.update(slots[0])
-        self._free = deque(slots)
-        self._module = module
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*OWN_MODULES, *preload])
+        self._forks = Forks(module, preload, slots[0])
+        shares = resources.shares(len(slots), int(slots[0].get("OMP_NUM_THREADS", 1)))
+        self._free = deque(map(Slot, slots, shares))
+        self._workers = len(slots)
+        self._code = code
+        self._limit_s = float("inf") if time_limit_s is None else time_limit_s
+        self._again: list[_Turns] = []
         self._draining = False
-        self._stopped_at: float | None = None
+        self._stopping = False
 
     def drain(self) -> str:
         """Start no further job; `run` ends when the running ones have."""
@@ -138,62 +183,118 @@ class LocalLauncher:
 
     def stop(self) -> str:
         """Ask the running jobs to end, and kill those that have not after `GRACE_S` seconds."""
-        self._draining = True
-        self._stopped_at = self._stopped_at or time.monotonic()
+        self._draining = self._stopping = True
         return "stopping the running trials"
 
     def run(self, jobs: Iterable[Job]) -> Events:
         """Run `jobs` in their order, as many at a time as there are slots."""
         waiting = iter(jobs)
-        running: dict[object, _Running] = {}
-        exhausted = False
+        running: dict[int, _Running] = {}
         try:
             while True:
-                while self._free and not self._draining and not exhausted:
-                    job = next(waiting, None)
-                    if job is None:
-                        exhausted = True
-                        break
-                    started = self._start(job)
-                    running[started.process.sentinel] = started
-                    yield Started(job)
-                if not running:
+                yield from self._fill(waiting, running)
+                if not running and (self._draining or not self._again):
                     break
-                sentinels = [each.process.sentinel for each in running.values()]
-                for sentinel in connection.wait(sentinels, TICK_S):
-                    ended = running.pop(sentinel)
-                    self._free.append(ended.environment)
-                    yield ended.end()
-                self._end(running.values())
+                for sentinel in connection.wait([*running], TICK_S):
+                    each = running.pop(cast(int, sentinel))
+                    self._free.append(each.slot)
+                    yield self._ended(each)
+                for each in running.values():
+                    each.overdue = each.overdue or time.monotonic() > each.ends
+                    if self._stopping or each.overdue:
+                        each.ask()
                 yield None
+            yield from map(_over, self._again)
+            self._again.clear()
         finally:
             for each in running.values():
-                each.tell(signal.SIGKILL)
-                each.process.join()
+                each.process.kill()
+                each.process.end()
 
-    def _start(self, job: Job) -> _Running:
-        environment = self._free.popleft()
-        line = cells.command_line(job.arguments, environment, resources.python())
+    def _fill(self, waiting: Iterator[Job], running: dict[int, _Running]) -> Events:
+        while self._free and not self._draining:
+            due = [turns for turns in self._again if turns.due <= time.monotonic()]
+            if due:
+                turns = due[0]
+                self._again.remove(turns)
+                turns.failure = None
+            elif (job := next(waiting, None)) is not None:
+                turns = _Turns(job)
+                yield Started(job)
+            else:
+                return
+            try:
+                attempt = self._begin(turns.job)
+            except UserError as error:
+                yield self._verdict(turns, _failure(Kind.TRANSIENT, str(error)))
+            else:
+                each = self._start(turns, attempt)
+                running[each.process.sentinel] = each
+
+    def _begin(self, job: Job) -> Attempt | None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if job.seed is None:
+            return None
+        lock = job.folder / rundir.LOCK
+        with rundir.locked(lock, f"{job.folder} is in use", patience_s=rundir.PATIENCE_S):
+            return supervise.begin(job.folder, launcher="local", code=self._code)
+
+    def _start(self, turns: _Turns, attempt: Attempt | None) -> _Running:
+        job, slot = turns.job, self._free.popleft()
+        lock = None if attempt is None else job.folder / rundir.LOCK
+        line = cells.command_line(job.arguments, slot.environment, resources.python())
         job.log.write_text(f"{rundir.PROMPT}{line}\n", encoding="utf-8")
-        process = self._context.Process(
-            target=run_command,
-            args=(self._module, job.arguments, job.log, job.lock, environment),
-            name=job.name,
-        )
-        started = time.perf_counter()
-        # The fork server and its children inherit this: Ctrl-C in the terminal is for the driver.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        except (EOFError, ConnectionError):
-            raise UserError("the fork server of the trials died; see its output above") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return _Running(job, environment, process, started)
+        process = self._forks.start(job.arguments, job.log, lock, slot)
+        ends = time.monotonic() + self._limit_s - turns.spent_s
+        return _Running(turns, slot, process, attempt, ends)
 
-    def _end(self, running: Iterable[_Running]) -> None:
-        if self._stopped_at is None:
-            return
-        late = time.monotonic() > self._stopped_at + GRACE_S
-        for each in running:
-            each.tell(signal.SIGKILL if late else signal.SIGTERM)
+    def _ended(self, each: _Running) -> Ended | Again:
+        """Find out what became of a process that has ended, and what is to follow."""
+        turns, job = each.turns, each.turns.job
+        exit_code, wall_s = each.process.end()
+        turns.spent_s += wall_s
+        done = exit_code == 0 if job.seed is None else rundir.finished(job.folder, job.seed)
+        if each.attempt is not None:
+            supervise.note_cost(job.folder, each.attempt, wall_s, self._workers)
+        if done:
+            return Ended(job, 0, turns.spent_s)
+        if self._stopping:
+            return _over(turns)
+        if exit_code < 0 and resources.oom_kills() > each.oom_kills:
+            with job.log.open("a", encoding="utf-8") as log:
+                log.write(f"\n{failures.KERNEL_KILLED}\n")
+        if job.seed is None or each.attempt is None:
+            return self._verdict(turns, _failure(*failures.classify(exit_code, job.log)))
+        if each.overdue:
+            error = f"it took over {self._limit_s / 60:g} min"
+            failure = supervise.fail(job.folder, each.attempt, Kind.TIME, error, exit_code)
+            return self._verdict(turns, failure)
+        found = supervise.end(job.folder, each.attempt, exit_code, job.seed)
+        if found is None and turns.stalled():
+            error = f"it stopped {STALLS} times in a row at step {turns.step}"
+            found = supervise.fail(job.folder, each.attempt, Kind.ERROR, error, exit_code)
+        return self._verdict(turns, found)
+
+    def _verdict(self, turns: _Turns, failure: Failure | None) -> Ended | Again:
+        """Decide whether a job that has not finished is run again; None: somebody stopped it."""
+        turns.failure = failure
+        if failure is None:
+            self._again.append(turns)
+            return Again(turns.job, "it was stopped by somebody else")
+        if self._draining or turns.failures >= RETRIES or not failure.kind.retried:
+            return _over(turns)
+        turns.due = time.monotonic() + PAUSE_S * 10**turns.failures
+        turns.failures += 1
+        self._again.append(turns)
+        return Again(turns.job, f"{failure.error} ({failure.kind})")
+
+
+def _over(turns: _Turns) -> Ended:
+    """Return the end of a job that has not finished: stopped, unless it failed."""
+    exit_code = failures.STOPPED if turns.failure is None else turns.failure.exit_code
+    return Ended(turns.job, exit_code, turns.spent_s, turns.failure)
+
+
+def _failure(kind: Kind, error: str) -> Failure:
+    """Return a failure that no run directory holds."""
+    return Failure(kind=kind, error=error, exit_code=1, attempt=0, finished=attempts.now())

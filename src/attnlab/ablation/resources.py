@@ -4,10 +4,25 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.schema import Profile
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The part of this machine that one trial has at a time.
+
+    Attributes:
+        environment: What confines its threads and GPUs.
+        cores: The cores it is pinned to; empty where it may run on all of them.
+    """
+
+    environment: Mapping[str, str]
+    cores: frozenset[int] = frozenset()
 
 
 def cores() -> int:
@@ -59,6 +74,32 @@ def overload(profile: Profile, workers: int) -> str:
     )
 
 
+def shares(workers: int, threads: int) -> list[frozenset[int]]:
+    """Return the cores of each of `workers` trials of so many threads, neighbours together.
+
+    No trial is confined where they want more cores than there are, since the kernel then shares
+    out better than any fixed plan, nor where the machine cannot do it.
+    """
+    anywhere = [frozenset[int]()] * workers
+    if not hasattr(os, "sched_getaffinity"):
+        return anywhere
+    # A container's quota limits how many cores are busy, not which ones.
+    allowed = sorted(os.sched_getaffinity(0), key=_place)
+    each = len(allowed) // workers
+    if workers == 1 or each < threads or workers * threads > cores():
+        return anywhere
+    return [frozenset(allowed[index * each : (index + 1) * each]) for index in range(workers)]
+
+
+def oom_kills() -> int:
+    """Return how many processes of this machine the kernel has killed for want of memory."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def slots(profile: Profile, workers: int) -> list[dict[str, str]]:
     """Return the environment of each of the `workers` trials that run at a time.
 
@@ -79,3 +120,15 @@ def slots(profile: Profile, workers: int) -> list[dict[str, str]]:
         }
         for index in range(workers)
     ]
+
+
+def _place(core: int) -> tuple[int, int, int]:
+    """Return where a core is, so that the halves of one physical core are neighbours."""
+    topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
+    try:
+        package, physical = (
+            int((topology / name).read_text()) for name in ("physical_package_id", "core_id")
+        )
+    except (OSError, ValueError):
+        return 0, core, core
+    return package, physical, core

@@ -30,6 +30,7 @@ from attnlab.files import write_atomically
 LOCK = ".lock"
 RESULT = "result.json"
 LOG = "log.txt"
+DRIVER = "driver.json"
 PROMPT = "$ "
 """Opens the first line of a log, which is the command."""
 PATIENCE_S = 5.0
@@ -48,7 +49,7 @@ _RESULT_FIELDS = {
     "hardware": dict,
     "git": dict,
 }
-_OF_ONE_ATTEMPT = (RESULT, "driver.json", "attempt.json", "failure.json", "PRUNE", ".*.tmp")
+_OF_ONE_ATTEMPT = (RESULT, "attempt.json", "failure.json", "PRUNE", ".*.tmp")
 """What not even a trial that goes on from a checkpoint finds of its earlier attempt."""
 _OLD_LOG = re.compile(r"log\.(\d+)\.txt$")
 _LOG_TAIL = 20_000
@@ -57,12 +58,17 @@ _ERROR_LINE = re.compile(r"(\w+\.)*(\w*(Error|Exception|Interrupt|Exit)\b|attnla
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running trial is; a maximum below 1 means that there is none."""
+    """How far a running trial is; a maximum below 1 means that there is none.
+
+    Attributes:
+        elapsed_s: Seconds that it took so far, all attempts together; None where it does not say.
+    """
 
     step: int
     max_steps: int
     epoch: int
     max_epochs: int
+    elapsed_s: float | None = None
 
     @property
     def fraction(self) -> float:
@@ -87,7 +93,7 @@ def read_result(trial: Trial) -> Result | None:
     record = _read_record(trial.run_dir, trial.seed)
     if record is None:
         return None
-    driver = read_json(trial.run_dir / "driver.json")
+    driver = read_json(trial.run_dir / DRIVER)
     wall_s, workers = driver.get("wall_s"), driver.get("workers")
     return Result(
         trial,
@@ -107,7 +113,9 @@ def read_progress(run_dir: Path) -> Progress | None:
     record = read_json(run_dir / "progress.json")
     counts = [record.get(key) for key in ("step", "max_steps", "epoch", "max_epochs")]
     known = [count for count in counts if type(count) is int]
-    return Progress(*known) if len(known) == len(counts) else None
+    elapsed_s = record.get("elapsed_s")
+    known_s = elapsed_s if type(elapsed_s) in (int, float) else None
+    return Progress(*known, elapsed_s=known_s) if len(known) == len(counts) else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,9 +127,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` so that a reader finds the old file or the new one, whatever happens."""
-    write_atomically(path, json.dumps(value, indent=1))
+def write_json(path: Path, value: Mapping[str, Any], sync: bool = True) -> None:
+    """Write `value` so that a reader finds the old file or the new one, whatever happens.
+
+    Args:
+        path: The file.
+        value: What it shall hold.
+        sync: Whether that includes that the machine crashes, for which the disk is waited for.
+    """
+    write_atomically(path, json.dumps(value, indent=1), sync)
 
 
 def prepare(run_dir: Path, keep: bool) -> None:

@@ -1,16 +1,15 @@
 """Running what is missing from a study, and answering Ctrl-C while it runs."""
 
 import contextlib
-import dataclasses
 import signal
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from attnlab.ablation import cells, rundir
+from attnlab.ablation import attempts, cells, failures, rundir
 from attnlab.ablation.cells import Result, Trial
-from attnlab.ablation.launch import Ended, Events, Job, Launcher, Started
+from attnlab.ablation.launch import Again, Ended, Events, Job, Launcher, Started
 from attnlab.ablation.plan import Plan
 from attnlab.ablation.progress import PlainView
 
@@ -24,15 +23,15 @@ class Runner:
         plan: What is run.
         launcher: What runs it.
         view: What shows it.
-        workers: Trials at a time, noted down with each: its speed was measured in such company.
+        code: Identity of the code that the trials run; empty where unknown.
 
     Attributes:
         interrupted: Whether either came.
     """
 
-    def __init__(self, plan: Plan, launcher: Launcher, view: PlainView, workers: int) -> None:
+    def __init__(self, plan: Plan, launcher: Launcher, view: PlainView, code: str = "") -> None:
         self.interrupted = False
-        self._workers = workers
+        self._code = code
         self._plan = plan
         self._launcher = launcher
         self._view = view
@@ -62,19 +61,23 @@ class Runner:
         first: dict[str, Trial] = {}
         for trial in missing:
             first.setdefault(trial.cell.key, trial)
+        for trial in missing:
+            attempt = attempts.read_attempt(trial.run_dir)
+            if attempt is not None and attempt.code == self._code != "":
+                first.pop(trial.cell.key, None)
         failed: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="attnlab-check-") as folder:
             jobs = [
                 Job(
                     name=key,
                     arguments=(*self._plan.arguments(trial), *flags, "--check", "true"),
-                    log=Path(folder) / key,
+                    folder=Path(folder) / key,
                 )
                 for key, trial in first.items()
             ]
             for event in self._events(jobs):
-                if isinstance(event, Ended) and event.exit_code:
-                    failed[event.job.name] = _reason(event).removeprefix("attnlab: error: ")
+                if isinstance(event, Ended) and event.failure is not None:
+                    failed[event.job.name] = event.failure.error.removeprefix("attnlab: error: ")
         if self._stopped:
             return []
         study = self._plan.study.name
@@ -85,25 +88,24 @@ class Runner:
         ]
 
     def run(self, missing: Sequence[Trial]) -> Generator[Result]:
-        """Run each trial in `missing` once and yield the results as they come.
+        """Run each trial in `missing` and yield the results as they come.
 
         Raises:
             UserError: Another process works in a run directory; nothing has been started.
             OSError: The driver cannot write. The running trials are killed, the finished ones stay.
         """
         for trial in missing:
-            if trial.run_dir.exists():
-                with rundir.locked(
-                    trial.run_dir / rundir.LOCK,
-                    f"{trial.run_dir} is in use",
-                    patience_s=rundir.PATIENCE_S,
-                ):
-                    rundir.prepare(trial.run_dir, keep=False)
+            if (lock := trial.run_dir / rundir.LOCK).exists():
+                complaint = f"{trial.run_dir} is in use"
+                with rundir.locked(lock, complaint, patience_s=rundir.PATIENCE_S):
+                    pass
         trials = {str(trial.run_dir): trial for trial in missing}
         with contextlib.closing(self._events(map(self._job, missing))) as events:
             for event in events:
                 if isinstance(event, Started):
                     self._view.started(trials[event.job.name])
+                elif isinstance(event, Again):
+                    self._view.say(f"again {trials[event.job.name]}: {event.reason}")
                 elif isinstance(event, Ended):
                     yield from self._ended(trials[event.job.name], event)
                 self._view.tick()
@@ -116,30 +118,29 @@ class Runner:
                 yield event
 
     def _job(self, trial: Trial) -> Job:
-        trial.run_dir.mkdir(parents=True, exist_ok=True)
         return Job(
             name=str(trial.run_dir),
             arguments=self._plan.arguments(trial),
-            log=trial.run_dir / "log.txt",
-            lock=trial.run_dir / rundir.LOCK,
+            folder=trial.run_dir,
+            seed=trial.seed,
         )
 
     def _ended(self, trial: Trial, event: Ended) -> Iterator[Result]:
         result = rundir.read_result(trial)
         if result is not None:
-            measured: dict[str, Any] = {"wall_s": event.wall_s, "workers": self._workers}
-            rundir.write_json(trial.run_dir / "driver.json", measured)
             name = self._plan.study.metric
             bad = cells.broken(result.record["metrics"], name)
             score = (
                 f"{bad} is not finite" if bad else f"{name} {result.record['metrics'][name]:.4g}"
             )
             line = f"done {trial}: {score}, {event.wall_s:.1f} s"
-            yield dataclasses.replace(result, **measured)
-        elif self._stopped:
+            yield result
+        elif event.exit_code == failures.STOPPED:
             line = f"stopped {trial}"
         else:
-            line = f"failed {trial}: {_reason(event)} (log: {event.job.log})"
+            failure = event.failure or attempts.read_failure(trial.run_dir)
+            reason = failure.error if failure else f"ended with exit code {event.exit_code}"
+            line = f"failed {trial}: {reason} (log: {event.job.log})"
         self._view.ended(trial, line, ok=result is not None)
 
     def _interrupt(self, number: int, frame: object) -> None:
@@ -150,12 +151,3 @@ class Runner:
             self._stopped = True
             self._news.append(self._launcher.stop())
         self.interrupted = True
-
-
-def _reason(event: Ended) -> str:
-    """Return in one line why a job ended without what it was to bring."""
-    if event.exit_code < 0:
-        return f"killed by {signal.Signals(-event.exit_code).name}"
-    if event.exit_code == 0:
-        return "ended well, but left no valid result.json"
-    return rundir.last_error(event.job.log) or f"ended with exit code {event.exit_code}, in silence"

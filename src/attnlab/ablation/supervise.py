@@ -4,7 +4,7 @@ The caller holds the lock of the run directory during `begin`, and has seen the 
 `end`.
 """
 
-import datetime
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from attnlab.ablation.attempts import Attempt, Failure, Kind
 
 
 def begin(
-    run_dir: Path, *, launcher: Literal["local", "slurm"], job: str, node: str, code: str
+    run_dir: Path, *, launcher: Literal["local", "slurm"], code: str, job: str = "", node: str = ""
 ) -> Attempt:
     """Make `run_dir` ready for an attempt and note that it starts.
 
@@ -24,9 +24,9 @@ def begin(
     Args:
         run_dir: Where the trial lives; made when missing.
         launcher: What starts it.
-        job: The scheduler's name of it; empty where there is no scheduler.
-        node: Host it runs on.
         code: Identity of the code it runs; empty where unknown.
+        job: The scheduler's name of it; empty where there is no scheduler.
+        node: Host it runs on; this one when empty.
 
     Raises:
         OSError: The directory cannot be written.
@@ -40,9 +40,9 @@ def begin(
         number=1 + (last.number if last else 0),
         launcher=launcher,
         job=job,
-        node=node,
+        node=node or os.uname().nodename,
         code=code,
-        started=_now(),
+        started=attempts.now(),
         resumed=rundir.checkpoints(run_dir),
     )
     attempts.write_attempt(run_dir, attempt)
@@ -73,11 +73,21 @@ def end(run_dir: Path, attempt: Attempt, exit_code: int, seed: int) -> Failure |
 def fail(run_dir: Path, attempt: Attempt, kind: Kind, error: str, exit_code: int) -> Failure:
     """Note down that an attempt has failed, and why."""
     failure = Failure(
-        kind=kind, error=error, exit_code=exit_code, attempt=attempt.number, finished=_now()
+        kind=kind, error=error, exit_code=exit_code, attempt=attempt.number, finished=attempts.now()
     )
     attempts.write_failure(run_dir, failure)
     return failure
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def note_cost(run_dir: Path, attempt: Attempt, wall_s: float, workers: int) -> None:
+    """Note what an attempt took beside those whose work it continued.
+
+    Args:
+        run_dir: Where the trial lives.
+        attempt: What `begin` returned.
+        wall_s: Seconds from the start to the end of its process.
+        workers: Trials that shared the machine: its speed was measured in such company.
+    """
+    before = rundir.read_json(run_dir / rundir.DRIVER).get("wall_s") if attempt.resumed else 0.0
+    total_s = wall_s + (before if isinstance(before, float) else 0.0)
+    rundir.write_json(run_dir / rundir.DRIVER, {"wall_s": total_s, "workers": workers}, sync=False)

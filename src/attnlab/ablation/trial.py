@@ -8,7 +8,7 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
 
@@ -23,10 +23,12 @@ def run_command(
     log: Path,
     lock: Path | None,
     environment: Mapping[str, str],
+    cores: Collection[int],
 ) -> None:
     """Run ``python -m module *arguments`` in this process, a fresh child of the fork server.
 
-    Its output is appended to the file `log`, and `lock` is held for as long as it lives.
+    Its output is appended to the file `log`, and `lock` is held for as long as it lives. It is
+    pinned to `cores`, if there are any.
     """
     # A session of its own keeps the terminal's Ctrl-C away, which the driver answers for all.
     os.setsid()
@@ -39,6 +41,10 @@ def run_command(
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.close(output)
     os.environ.update(environment)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    source = environment.get("PYTHONPATH")  # multiprocessing has put back the driver's own path
+    sys.path[:0] = source.split(os.pathsep) if source else []
     multiprocessing.set_start_method(None, force=True)  # the fork server is not for its workers
     sys.argv = [module, *arguments]
     with rundir.locked(lock, "in use") if lock else contextlib.nullcontext():
