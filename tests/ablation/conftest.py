@@ -127,11 +127,15 @@ class Lab:
             assert line, f"the driver ended without saying {text!r}"
 
     def call(self, *arguments: str) -> tuple[int, str, str]:
-        """Call the driver in this process for what starts no trial."""
+        """Call the driver on the study in this process for what starts no trial."""
+        return self.command("--study", "value", *arguments)
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Call the driver in this process with these arguments alone."""
         self.write()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
-            code = main(["--study", "value", *arguments], module="nothing", preload=())
+            code = main(arguments, module="nothing", preload=())
         return code, *self.capsys.readouterr()
 
     def close(self) -> None:

@@ -114,11 +114,12 @@ def test_dry_run_prints_what_would_run_and_touches_nothing(lab: Lab) -> None:
     assert lines[3].endswith(
         "-m attnlab fit --config base.yaml "
         "--run_dir runs/ablations/value/laptop/value=0-e3877b23/seed0 --seed_everything 0 "
-        "--test_after_fit true --hparams '{\"value\": 0}' --trainer.max_steps=800 --model.value=0"
+        "--test_after_fit true --resume true --hparams '{\"value\": 0}' --trainer.max_steps=800 "
+        "--model.value=0"
     )
     assert lines[-1] == (
         "to run: 4 trials, 12.0 min one by one, 6.0 min with 3 at a time "
-        "(estimated from profile laptop)"
+        "(error unknown; from profile laptop)"
     )
     assert not (lab.root / "runs").exists()
 
@@ -130,7 +131,7 @@ def test_dry_run_prices_by_what_has_finished(lab: Lab) -> None:
     lab.study["seeds"] = [0, 1, 2, 3, 4]
     assert lab.call("--dry-run")[1].splitlines()[-1] == (
         "to run: 6 trials, 3.0 min one by one, 1.5 min with 2 at a time "
-        "(estimated from 4 finished trials)"
+        "(± 0 %; from 4 finished trials)"
     )
 
 

@@ -169,6 +169,8 @@ def arguments(trial: Trial, base: Path, data_root: Path | None = None) -> tuple[
         str(trial.seed),
         "--test_after_fit",
         "true",
+        "--resume",
+        "true",
         "--hparams",
         json.dumps(dict(trial.cell.labels)),
         *(f"--{key}={_flag(value)}" for key, value in trial.cell.overrides.items()),
@@ -211,11 +213,14 @@ def _is_finite(value: float | None) -> bool:
 
 
 def _check_nesting(where: str, overrides: Overrides) -> None:
-    for outer, inner in itertools.permutations(overrides, 2):
-        if inner.startswith(f"{outer}."):
-            raise UserError(
-                f"{where}: sets both {outer!r} and {inner!r} inside it; set one of them"
-            )
+    for inner in overrides:
+        outer = inner.rpartition(".")[0]
+        while outer:
+            if outer in overrides:
+                raise UserError(
+                    f"{where}: sets both {outer!r} and {inner!r} inside it; set one of them"
+                )
+            outer = outer.rpartition(".")[0]
 
 
 def _flag(value: object) -> str:

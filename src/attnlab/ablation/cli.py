@@ -19,6 +19,7 @@ PRELOAD = (
 
 COMMANDS = {
     "run": "run what is missing from a study and report on it; so does naming no command",
+    "status": "show what every trial is doing, of one study or of all",
     "report": "report on what has finished, of one study or of all",
     "collect": "bring Optuna's journal of a study up to date with its run directories",
 }

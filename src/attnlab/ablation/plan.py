@@ -1,8 +1,7 @@
-"""What one start of the driver is about: the grid, where it lives, and what it will cost."""
+"""What one start of the driver is about: the grid, and where it lives."""
 
-import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,9 +67,9 @@ def make(study: Study, profile: Profile, output_dir: Path, data_root: Path | Non
         raise UserError(f"{where}: base experiment {base} is missing")
     experiment = strict_yaml.load(base)
     grid = cells.expand(study, profile)
-    for cell in grid:
-        for key in cell.overrides:
-            cells.check_path(f"study {study.name}, cell {cell.name}", key, experiment)
+    first = {key: cell for cell in reversed(grid) for key in cell.overrides}
+    for key, cell in first.items():
+        cells.check_path(f"study {study.name}, cell {cell.name}", key, experiment)
     stanza = {"metric": cells.canonical(study.metric)}
     stanza |= _flat("override ", {**profile.overrides, **study.overrides})
     stanza |= _flat("base ", experiment)
@@ -125,40 +124,6 @@ def check_logged(plan: Plan, results: Iterable[Result]) -> None:
                 f"study {plan.study.name}: metric {plan.study.metric!r} was not logged by "
                 f"{result.trial.run_dir}; logged: {', '.join(sorted(logged)) or 'none'}"
             )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is still to be spent, in minutes."""
-
-    serial: float
-    wall: float
-    source: str
-
-
-def cost(plan: Plan, results: Sequence[Result], workers: int) -> Cost:
-    """Estimate what the unfinished trials take, one by one and with `workers` side by side.
-
-    A trial takes what its cell took with other seeds; without those what finished trials took on
-    average; without any what the profile says.
-    """
-    finished: dict[str, list[float]] = {}
-    for result in results:
-        if seconds := result.wall_s or result.record["timing"].get("total_s"):
-            finished.setdefault(result.trial.cell.key, []).append(seconds / 60)
-    known = [minutes for each in finished.values() for minutes in each]
-    default = [sum(known) / len(known)] if known else [plan.profile.minutes_per_cell]
-    done = {result.trial.run_dir for result in results}
-    ends = [0.0] * workers
-    total = 0.0
-    for trial in plan.trials:
-        if trial.run_dir not in done:
-            of_cell = finished.get(trial.cell.key, default)
-            minutes = sum(of_cell) / len(of_cell)
-            total += minutes
-            heapq.heapreplace(ends, ends[0] + minutes)
-    source = f"{len(known)} finished trials" if known else f"profile {plan.profile.name}"
-    return Cost(total, max(ends), source)
 
 
 def _flat(prefix: str, node: object) -> dict[str, str]:

@@ -9,6 +9,7 @@ from attnlab.ablation import plan as planning
 from attnlab.ablation.adapt import adapt
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.plan import Plan
+from attnlab.ablation.schema import Ablations
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,16 @@ def plan_of(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: An option names what there is not, or the directory holds something else.
     """
-    ablations = parse.load(options.file)
-    study = ablations.study(options.study)
+    return plan_of_study(options, parse.load(options.file), options.study)
+
+
+def plan_of_study(options: argparse.Namespace, ablations: Ablations, name: str) -> Plan:
+    """Return the plan of one study of a file that has been read, its directory checked.
+
+    Raises:
+        UserError: An option names what there is not, or the directory holds something else.
+    """
+    study = ablations.study(name)
     stated = ablations.profile(options.profile)
     profile = adapt(stated, study, options.settings, options.devices_per_cell, options.budget)
     if options.data_root is not None and not options.data_root.is_dir():
