@@ -132,7 +132,7 @@ def test_the_command_line_survives_a_shell() -> None:
     arguments = cells.arguments(trial, Path("lisa.yaml"))
     assert arguments == (
         *("fit", "--config", "lisa.yaml", "--run_dir", str(trial.run_dir)),
-        *("--seed_everything", "3", "--test_after_fit", "true"),
+        *("--seed_everything", "3", "--test_after_fit", "true", "--resume", "true"),
         *("--hparams", '{"op": "the $HOME"}'),
         *("--a=1", "--b=0.5", "--c=true", "--d=null", "--e=none", "--f=[1]"),
         '--model.mixer={"class_path": "a.B", "init_args": {"name": "it\'s"}}',

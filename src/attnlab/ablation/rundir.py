@@ -115,7 +115,7 @@ def read_progress(run_dir: Path) -> Progress | None:
     known = [count for count in counts if type(count) is int]
     elapsed_s = record.get("elapsed_s")
     known_s = elapsed_s if type(elapsed_s) in (int, float) else None
-    return Progress(*known, elapsed_s=known_s) if len(known) == len(counts) else None
+    return Progress(*known[:4], known_s) if len(known) == len(counts) else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def prepare(run_dir: Path, keep: bool) -> None:
 
 def checkpoints(run_dir: Path) -> bool:
     """Return whether there is a checkpoint in `run_dir` that a trial may go on from."""
-    return any(run_dir.glob("*.ckpt")) or any(run_dir.glob("checkpoints/*.ckpt"))
+    return any(run_dir.rglob("*.ckpt"))
 
 
 def log_tail(log: Path) -> str:
