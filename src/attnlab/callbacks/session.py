@@ -10,7 +10,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 @rank_zero_only
-def log_session(logger: TensorBoardLogger, hparams: Mapping[str, bool | int | float | str]) -> None:
+def log_session(
+    logger: TensorBoardLogger, hparams: Mapping[str, bool | int | float | str], seed: int | None
+) -> None:
     """Let TensorBoard list the run of `logger` as finished, with what an ablation varies in it.
 
     Called once a run has ended well, and only then: the page lists no run that failed or still
@@ -22,9 +24,11 @@ def log_session(logger: TensorBoardLogger, hparams: Mapping[str, bool | int | fl
     Args:
         logger: The logger of the run.
         hparams: Names and values; booleans stay booleans, which torch's own writer makes numbers.
+        seed: The seed of the run, which tells it from others of its cell.
     """
     start = plugin_data_pb2.SessionStartInfo()
-    for name, value in hparams.items():
+    varied = dict(hparams) if seed is None else {**hparams, "seed": seed}
+    for name, value in varied.items():
         if isinstance(value, bool):
             start.hparams[name].bool_value = value
         elif isinstance(value, str):
