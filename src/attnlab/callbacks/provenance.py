@@ -1,6 +1,7 @@
 """Where a run comes from: code, versions, machine."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -10,6 +11,10 @@ from typing import Any
 
 import torch
 
+SNAPSHOT = Path(__file__).parents[3] / "snapshot.json"
+"""Beside `src` where the code is a copy that the driver of the ablations took of a repository."""
+VARIABLES = ("OMP_", "MKL_", "CUDA_", "CUBLAS_", "NCCL_", "TORCH_", "PYTORCH_", "PYTHONHASHSEED")
+"""How the names begin of the environment variables that may change a result."""
 PACKAGES = ("attnlab", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy")
 
 
@@ -23,7 +28,14 @@ def _git(*arguments: str) -> str | None:
 
 
 def git_state() -> dict[str, Any]:
-    """Return commit, branch and whether tracked files differ; Nones outside a checkout."""
+    """Return commit, branch and whether files differ; Nones outside a checkout.
+
+    Of a copy it is the state at the time of the copy, with ``snapshot``, the copy's identity.
+    """
+    if SNAPSHOT.exists():
+        record = json.loads(SNAPSHOT.read_bytes())
+        state = {name: record[name] or None for name in ("commit", "branch")}
+        return {**state, "dirty": record["dirty"], "snapshot": record["id"]}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -62,6 +74,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def environment() -> dict[str, str]:
+    """Return the environment variables that may change a result."""
+    return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)}
+
+
 def provenance(seed: int | None) -> dict[str, Any]:
     """Return everything a reader needs to repeat a run, ready for JSON."""
     return {
@@ -71,4 +88,5 @@ def provenance(seed: int | None) -> dict[str, Any]:
         "git": git_state(),
         "versions": versions(),
         "hardware": hardware(),
+        "environment": environment(),
     }
