@@ -45,7 +45,7 @@ REPORT = (
 # The report has its own tests, and to import its libraries takes longer than a study here.
 DRIVE = """
 import sys, types
-def write(study, profile, cells, results, out_dir):
+def write(study, profile, cells, results, out_dir, failures):
     scores = (f"{r.trial}: {r.record['metrics'][study.metric]}" for r in results)
     print("reported", *scores, sep="; ")
 sys.modules["attnlab.ablation.report"] = types.SimpleNamespace(write=write)

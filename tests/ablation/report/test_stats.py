@@ -5,13 +5,13 @@ from scipy.stats import tukey_hsd
 
 from attnlab.ablation.report.stats import (
     Summary,
-    paired_difference,
+    mean_ranks,
+    places,
     pooled_std,
     separation,
     summarise,
 )
 
-T_975 = {1: 12.7062, 2: 4.30265, 4: 2.77645}  # Student's t, 97.5 %, from a printed table
 
 
 def test_std_divides_by_n_minus_one():
@@ -27,50 +27,18 @@ def test_one_value_has_no_std_and_none_has_no_mean():
     assert math.isnan(summarise([]).mean)
 
 
-def test_interval_is_that_of_the_paired_differences():
-    # differences 2, 4, 9: mean 5, std sqrt(13); the cells themselves vary ten times as much
-    low, high = {0: 10.0, 1: 50.0, 2: 90.0}, {0: 12.0, 1: 54.0, 2: 99.0}
-
-    gap = paired_difference(high, low)
-
-    assert (gap.n, gap.mean) == (3, pytest.approx(5.0))
-    assert gap.half_width == pytest.approx(T_975[2] * math.sqrt(13 / 3), rel=1e-5)
-    assert (gap.low, gap.high) == (
-        pytest.approx(5 - 8.956686, abs=1e-4),
-        pytest.approx(5 + 8.956686, abs=1e-4),
-    )
-    assert gap.excludes_zero is False
+@pytest.mark.parametrize(("maximize", "expected"), [(True, [3, 1, 1, 4]), (False, [2, 3, 3, 1])])
+def test_places_go_to_the_better_mean_and_ties_share_the_better_one(maximize, expected):
+    assert places([0.5, 0.9, 0.9, 0.1], maximize) == expected
 
 
-def test_pairs_are_the_seeds_both_cells_have():
-    gap = paired_difference({0: 1.0, 2: 5.0, 7: 100.0}, {0: 0.5, 2: 3.5, 3: -100.0})
+def test_mean_rank_is_taken_over_the_seeds_that_all_cells_have():
+    by_seed = [{0: 0.9, 1: 0.5, 2: 0.0}, {0: 0.8, 1: 0.5}, {0: 0.7, 1: 0.6, 3: 1.0}]
 
-    assert (gap.n, gap.mean) == (2, pytest.approx(1.0))
-    assert gap.half_width == pytest.approx(T_975[1] * math.sqrt(0.5) / math.sqrt(2), rel=1e-5)
-
-
-def test_one_pair_gives_a_difference_without_interval():
-    gap = paired_difference({0: 3.0, 1: 4.0}, {0: 1.0, 5: 0.0})
-
-    assert (gap.n, gap.mean, gap.excludes_zero) == (1, 2.0, None)
-    assert math.isnan(gap.half_width)
-
-
-def test_seeds_in_common_are_needed_for_any_difference():
-    gap = paired_difference({0: 3.0}, {1: 1.0})
-
-    assert gap.n == 0
-    assert gap.excludes_zero is None
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_interval_that_excludes_zero_on_either_side(sign):
-    values = {seed: sign * (10.0 + 0.1 * seed) for seed in range(5)}
-
-    gap = paired_difference(values, dict.fromkeys(values, 0.0))
-
-    assert gap.half_width == pytest.approx(T_975[4] * 0.158113883 / math.sqrt(5), rel=1e-5)
-    assert gap.excludes_zero is True
+    assert mean_ranks(by_seed, True) == [(1 + 2.5) / 2, (2 + 2.5) / 2, (3 + 1) / 2]
+    assert mean_ranks(by_seed, False) == [(3 + 1.5) / 2, (2 + 1.5) / 2, (1 + 3) / 2]
+    assert all(math.isnan(rank) for rank in mean_ranks([{0: 0.9}, {1: 0.8}], True))
+    assert mean_ranks([], True) == []
 
 
 def test_pooled_std_weighs_cells_by_their_degrees_of_freedom():

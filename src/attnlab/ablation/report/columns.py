@@ -25,13 +25,16 @@ def axis_columns(report: Report) -> list[Column]:
 
 
 def result_columns(report: Report) -> list[Column]:
-    """The metric and each cell's difference from the baseline."""
+    """The metric, each cell's rank and its difference from the baseline."""
     metric = report.metric
     unit = ", points" if metric.is_accuracy else ""
     return [
         Column(metric.label, lambda row: score(metric, row)),
-        Column(f"difference{unit}\n[95 % interval]", lambda row: difference(metric, row)),
-        Column("excludes\n0", excludes_zero),
+        Column("rank\n(over seeds)", rank),
+        Column(f"difference{unit}\n[95 % bootstrap]", lambda row: difference(metric, row)),
+        Column("Student's\n±", lambda row: student(metric, row)),
+        Column("p\n(Holm)", corrected_p),
+        Column("differs", differs),
     ]
 
 
@@ -59,11 +62,17 @@ def time_columns() -> list[Column]:
 
 
 def score(metric: Metric, row: Row) -> str:
-    """Mean ± std (n) of the finite runs, and how many failed."""
-    if not row.failed:
-        return metric.score(row.score)
-    failed = f"{len(row.failed)} failed"
-    return f"{metric.score(row.score)}, {failed}" if row.score.n else failed
+    """Mean ± std (n) of the finite runs, and how many failed or ended in an error."""
+    amiss = {"failed": len(row.failed), "in error": len(row.errors)}
+    words = [f"{number} {what}" for what, number in amiss.items() if number]
+    return ", ".join([metric.score(row.score)] * (row.score.n > 0 or not words) + words)
+
+
+def rank(row: Row) -> str:
+    """Rank of the mean and, in brackets, the mean rank over the seeds."""
+    if row.place is None:
+        return NOTHING
+    return f"{row.place}" if math.isnan(row.mean_rank) else f"{row.place} ({row.mean_rank:.1f})"
 
 
 def extra(metric: Metric, row: Row) -> str:
@@ -84,15 +93,30 @@ def difference(metric: Metric, row: Row) -> str:
     if gap is None:
         return "baseline" if row.is_baseline else NOTHING
     pairs = f" ({gap.n} pair{'s' * (gap.n > 1)})" if gap.n < max(row.score.n, 2) else ""
-    if math.isnan(gap.half_width):
+    if math.isnan(gap.low):
         return f"{metric.signed(gap.mean)}{pairs}"
     interval = f"[{metric.signed(gap.low)}, {metric.signed(gap.high)}]"
     return f"{metric.signed(gap.mean)} {interval}{pairs}"
 
 
-def excludes_zero(row: Row) -> str:
-    """Whether the interval of the difference excludes 0."""
-    answer = row.difference.excludes_zero if row.difference else None
+def student(metric: Metric, row: Row) -> str:
+    """Half the width of Student's interval of the difference."""
+    if row.difference is None or math.isnan(row.difference.half_width):
+        return NOTHING
+    return metric.text(row.difference.half_width)
+
+
+def corrected_p(row: Row) -> str:
+    """p-value of the difference from the baseline, corrected."""
+    if row.difference is None or math.isnan(row.difference.p_holm):
+        return NOTHING
+    p = row.difference.p_holm
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def differs(row: Row) -> str:
+    """Whether the cell differs from the baseline, after correction."""
+    answer = row.difference.differs if row.difference else None
     return NOTHING if answer is None else "yes" if answer else "no"
 
 
@@ -117,6 +141,11 @@ def count(value: float) -> str:
 def digits(value: float) -> str:
     """Three significant digits, or all those before the point."""
     return whole(value) if math.isnan(value) or value >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def brief(value: float) -> str:
+    """A number of any size in a few characters, for the ticks of an axis."""
+    return count(value) if abs(value) >= 1000 else f"{value:g}"
 
 
 def whole(value: float) -> str:

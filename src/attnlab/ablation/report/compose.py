@@ -1,35 +1,98 @@
-"""Writing a whole report: terminal, Markdown, CSV and pictures."""
+"""Writing a whole report: terminal, Markdown, CSV, LaTeX, HTML and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from attnlab.ablation.cells import Cell, Result
-from attnlab.ablation.report import curves, export, markdown, plots, rows, style, table
-from attnlab.ablation.schema import Profile, Study
+from attnlab.ablation.report import (
+    curves,
+    document,
+    export,
+    glance,
+    heatmap,
+    latex,
+    markdown,
+    pareto,
+    plots,
+    style,
+    table,
+    webpage,
+)
+from attnlab.ablation.report.rows import Report
+
+FIGURES: dict[str, Callable[[Report, bool], Figure | None]] = {
+    "plot": plots.metric_figure,
+    "heatmap": heatmap.heatmap_figure,
+    "pareto": pareto.pareto_figure,
+    "curves": curves.curves_figure,
+}
+"""Every figure by its stem; each takes whether it shall be compact, for the HTML page."""
+LINKS = """
+Every run: [results.csv](results.csv). Every cell: [summary.csv](summary.csv).
+For a paper: [results.tex](results.tex). On any screen: [report.html](report.html).
+"""
 
 
-def write_report(
-    study: Study,
-    profile: Profile,
-    cells: Sequence[Cell],
-    results: Sequence[Result],
-    out_dir: Path,
-    console: Console | None = None,
-) -> None:
-    """Do what `attnlab.ablation.report.write` promises, printing to `console` if one is given."""
-    report = rows.build(study, profile, cells, results)
-    console = console or Console()
-    table.show(report, console)  # first: it needs no room on the disk
+@dataclass(frozen=True)
+class Written:
+    """A report that was written, and what a page over several of them needs of it."""
+
+    report: Report
+    out_dir: Path
+    drawings: webpage.Drawings
+
+    def article(self, level: int = 1) -> str:
+        """Return the study as a part of a page, its heading of this level."""
+        made = document.sections(self.report, tuple(self.drawings))
+        tiles = glance.tiles(self.report)
+        return webpage.study(self.report.study.name, tiles, made, self.drawings, level)
+
+
+def write_report(report: Report, out_dir: Path, console: Console | None = None) -> Written:
+    """Write every file of a report to `out_dir`, and print it to `console` if one is given.
+
+    What was drawn before and is no longer part of the report is removed.
+    """
+    if console is not None:
+        table.show(report, console)  # first: it needs no room on the disk
     out_dir.mkdir(parents=True, exist_ok=True)
-    figures = {"plot": plots.metric_figure(report), "curves": curves.curves_figure(report)}
-    drawn = {stem: figure for stem, figure in figures.items() if figure is not None}
-    for stem, figure in drawn.items():
+    drawings = {}
+    for stem, draw in FIGURES.items():
+        figure, compact = draw(report, False), draw(report, True)
+        if figure is None or compact is None:
+            for ending in ("png", "svg"):
+                (out_dir / f"{stem}.{ending}").unlink(missing_ok=True)
+            continue
         style.save(figure, out_dir, stem)
+        drawings[stem] = style.svg(compact)
     export.write_results(report, out_dir / "results.csv")
     export.write_summary(report, out_dir / "summary.csv")
-    page = markdown.page(report, tuple(drawn))
-    (out_dir / "report.md").write_text(page, encoding="utf-8")
-    console.print(Text(f"Report: {out_dir / 'report.md'}"), soft_wrap=True)
+    name = report.study.name
+    written = Written(report, out_dir, drawings)
+    links = [
+        document.Section(
+            "",
+            [
+                document.Text(
+                    "Every run: results.csv. Every cell: summary.csv. For a paper: results.tex."
+                )
+            ],
+        )
+    ]
+    made = [*document.sections(report, tuple(drawings)), *links]
+    _write(out_dir / "report.md", markdown.page(name, made))
+    _write(out_dir / "results.tex", latex.table(report))
+    _write(
+        out_dir / "report.html", webpage.page(f"{name}: {report.study.question}", written.article())
+    )
+    if console is not None:
+        console.print(Text(f"Report: {out_dir / 'report.html'}, report.md"), soft_wrap=True)
+    return written
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean, stdev
@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnlab.ablation.report import style
+from attnlab.ablation.report.conditions import budget_line
 from attnlab.ablation.report.metric import Metric
 from attnlab.ablation.report.rows import Report, Row, Run, number
-from attnlab.ablation.report.statement import budget_line
 
 COLUMNS = 2
+PANELS, LINES = 8, 12
+"""Most panels, and most curves in each, that a figure of the whole grid has."""
 
 
 @dataclass(frozen=True)
@@ -67,33 +69,36 @@ def curve(row: Row, tag: str) -> Curve:
     )
 
 
-def curves_figure(report: Report) -> Figure | None:
+def curves_figure(report: Report, compact: bool = False) -> Figure | None:
     """Draw a curve per cell: the first axis as colours, a panel per value of the others.
+
+    Of a grid with more cells than lines that can be told apart, one panel shows the best cells and
+    the baseline, and only their files are read.
 
     Returns:
         None if no run logged the validation metric.
     """
     metric = curve_metric(report)
-    drawn = {row.cell.key: curve(row, metric.tag) for row in report.rows}
+    panels = _panels(report)
+    drawn = {
+        row.cell.key: curve(row, metric.tag) for panel in panels for row in panel.rows.values()
+    }
     if not any(one.steps for one in drawn.values()):
         return None
-    first, *others = report.axes
-    panels = list(product(*([label for label, _ in axis.cells] for axis in others)))
     columns = min(COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     caption = f"{budget_line(report)} · mean over seeds, band: ± std"
-    with matplotlib.rc_context(style.SETTINGS):
-        fig = style.figure(0.9 + 3.4 * lines, f"{report.study.name}: learning curves", caption)
+    with matplotlib.rc_context(style.settings(compact)):
+        title = f"{report.study.name}: learning curves"
+        fig = style.figure(0.9 + 3.4 * lines, title, caption, compact)
         grid = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.flat)
         for ax, panel in zip(axes, panels, strict=False):
-            names = dict(zip((axis.name for axis in others), panel, strict=True))
-            rows = [row for row in report.rows if names.items() <= dict(row.cell.labels).items()]
-            _draw(ax, report, rows, drawn, metric)
-            ax.set_title(", ".join(f"{k}={v}" for k, v in names.items()), loc="left", fontsize=10)
+            _draw(ax, panel, drawn, metric)
+            ax.set_title(panel.title, loc="left", fontsize=10)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        style.legend(grid[0, -1], first.name)
+        style.legend(grid[0, -1], panels[0].legend)
         for ax in grid[:, 0]:
             ax.set_ylabel(metric.label)
         for ax in grid[-1, :]:
@@ -101,19 +106,63 @@ def curves_figure(report: Report) -> Figure | None:
     return fig
 
 
-def _draw(
-    ax: Axes, report: Report, rows: Sequence[Row], drawn: dict[str, Curve], metric: Metric
-) -> None:
-    axis = report.axes[0]
-    by_label = {row.cell.labels[axis.name]: row for row in rows}
-    for index, (label, _) in enumerate(axis.cells):
-        one = drawn[by_label[label].cell.key] if label in by_label else Curve((), (), ())
-        colour = style.colours(axis)[index]
+@dataclass(frozen=True)
+class Panel:
+    """What one pair of axes draws: a row per name, with a colour each; names may lack a row."""
+
+    title: str
+    legend: str
+    names: Sequence[str]
+    colours: Sequence[str]
+    rows: Mapping[str, Row]
+
+
+def _panels(report: Report) -> list[Panel]:
+    first, *others = report.axes
+    combinations = list(product(*([label for label, _ in axis.cells] for axis in others)))
+    if len(combinations) > PANELS or len(first.cells) > LINES:
+        return [_best(report)]
+    found = {tuple(row.cell.labels[axis.name] for axis in report.axes): row for row in report.rows}
+    names = [str(label) for label, _ in first.cells]
+    return [
+        Panel(
+            title=", ".join(f"{a.name}={v}" for a, v in zip(others, values, strict=True)),
+            legend=first.name,
+            names=names,
+            colours=style.colours(first),
+            rows={
+                str(label): found[label, *values]
+                for label, _ in first.cells
+                if (label, *values) in found
+            },
+        )
+        for values in combinations
+    ]
+
+
+def _best(report: Report) -> Panel:
+    """The best cells, and the baseline."""
+    best = sorted(report.ranked, key=lambda row: row.place or 0)[: len(style.CATEGORIES) - 1]
+    shown = [*best, *(row for row in [report.baseline] if row and row not in best)]
+    names = [
+        f"{row.cell.name}{' (baseline)' if row.is_baseline else ''}".replace(",", "\n")
+        for row in shown
+    ]
+    title = f"the {len(best)} best of {len(report.rows):,} cells"
+    rows = dict(zip(names, shown, strict=True))
+    return Panel(title, "", names, style.CATEGORIES, rows)
+
+
+def _draw(ax: Axes, panel: Panel, drawn: dict[str, Curve], metric: Metric) -> None:
+    for index, name in enumerate(panel.names):
+        row = panel.rows.get(name)
+        one = drawn[row.cell.key] if row else Curve((), (), ())
+        colour = panel.colours[index]
         mean = [metric.scale * value for value in one.mean]
         low = [metric.scale * (m - s) for m, s in zip(one.mean, one.std, strict=True)]
         high = [metric.scale * (m + s) for m, s in zip(one.mean, one.std, strict=True)]
         every = max(1, len(one.steps) // 10)  # markers tell colours apart, they need not be dense
-        (line,) = ax.plot(one.steps, mean, color=colour, label=str(label))
+        (line,) = ax.plot(one.steps, mean, color=colour, label=name)
         line.set(marker=style.MARKERS[index % len(style.MARKERS)], markersize=4, markevery=every)
         ax.fill_between(one.steps, low, high, color=colour, alpha=0.15, linewidth=0)
     style.bare(ax, "y")

@@ -9,10 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnlab.ablation.report import style
+from attnlab.ablation.report.conditions import budget_line
+from attnlab.ablation.report.heatmap import absence
 from attnlab.ablation.report.rows import Report, Row
-from attnlab.ablation.report.statement import budget_line
 from attnlab.ablation.report.stats import summarise
 from attnlab.ablation.schema import Axis, Label
+
+NUMBERS, NAMES, SHADES = 60, 40, 9
+"""Most values of a numeric axis, of one of names, and of one shown as colours."""
+TICKS = 16
+"""Most values of a numeric axis that are all named."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Series:
     rows: Sequence[Row | None]
 
 
-def metric_figure(report: Report) -> Figure | None:
+def metric_figure(report: Report, compact: bool = False) -> Figure | None:
     """Draw mean ± std over seeds with the single runs as dots, for one or two axes.
 
     Numbers stand on the horizontal axis in even steps (0, 1, 2, 4, 8 are as far apart as they
@@ -34,18 +40,20 @@ def metric_figure(report: Report) -> Figure | None:
     axis becomes colours. A cell without a valid mean interrupts the line and says why.
 
     Returns:
-        None for more than two axes, which no single picture shows, or without any run.
+        None for more than two axes, or more cells than one picture shows, or without any run.
     """
     if len(report.axes) > 2 or not report.runs:
         return None
     position, colour = _roles(report)
     count = len(position.cells)
+    if count > (NUMBERS if position.numeric else NAMES) or (colour and len(colour.cells) > SHADES):
+        return None
     series = _series(report, position, colour)
     lanes = max(count, 0.55 * count * len(series))
     height = 4.6 if position.numeric else 1.5 + 0.5 * lanes
     caption = f"{budget_line(report)} · mean ± std, dots: single runs"
-    with matplotlib.rc_context(style.SETTINGS):
-        fig = style.figure(height, report.study.question, caption)
+    with matplotlib.rc_context(style.settings(compact)):
+        fig = style.figure(height, report.study.question, caption, compact)
         ax = fig.add_subplot()
         (_draw_numbers if position.numeric else _draw_names)(ax, report, position, series)
         if colour is not None:
@@ -99,7 +107,8 @@ def _draw_numbers(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]
             if absence := _absence(row):
                 foot = ax.text(at, 0.02, absence, transform=ax.get_xaxis_transform(), ha="center")
                 foot.set(rotation=90, va="bottom", **style.ALERT)
-    ax.set_xticks(range(len(axis.cells)), _names(report, axis, "\n"))
+    every = -(-len(axis.cells) // TICKS)
+    ax.set_xticks(range(0, len(axis.cells), every), _names(report, axis, "\n")[::every])
     ax.set_xlim(-0.5, len(axis.cells) - 0.5)
     ax.set_xlabel(axis.name)
     ax.set_ylabel(report.metric.label)
@@ -168,9 +177,7 @@ def _values(row: Row | None, scale: float) -> list[float]:
 
 def _absence(row: Row | None) -> str:
     """Why a row has no mean to draw; empty if it has one."""
-    if row is None or row.ranked:
-        return ""
-    return f"{len(row.failed)} failed" if row.failed else "no run"
+    return "" if row is None or row.ranked else absence(row)
 
 
 def _baseline(report: Report) -> float | None:

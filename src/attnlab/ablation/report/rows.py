@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from attnlab.ablation.attempts import Failure
 from attnlab.ablation.cells import Cell, Result, broken
 from attnlab.ablation.errors import UserError
+from attnlab.ablation.report.differences import Difference, differences
 from attnlab.ablation.report.metric import Metric
+from attnlab.ablation.report.prediction import Prediction
 from attnlab.ablation.report.stats import (
-    Difference,
     Separation,
     Summary,
-    paired_difference,
+    mean_ranks,
+    places,
     separation,
     summarise,
 )
@@ -61,6 +65,12 @@ class Row:
     `score` summarises the runs that did not fail. `difference` is None for the baseline, for a cell
     without a run in common with it, and where either has a failed run: what is left of a
     diverging cell is a favourable selection.
+
+    Attributes:
+        missing: Seeds without a result, for whatever reason.
+        errors: Why, for those whose latest attempt ended in an error.
+        place: Of its mean among the ranked cells, 1 for the best; None where it is not ranked.
+        mean_rank: Over the seeds that all ranked cells have, NaN where they share none.
     """
 
     cell: Cell
@@ -69,13 +79,16 @@ class Row:
     missing: tuple[int, ...]
     score: Summary
     difference: Difference | None
+    errors: Mapping[int, Failure]
+    place: int | None = None
+    mean_rank: float = math.nan
 
-    @property
+    @cached_property
     def failed(self) -> tuple[int, ...]:
         """Seeds of the runs that failed."""
         return tuple(run.seed for run in self.runs if run.failed)
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """The metric by seed, of the runs that did not fail."""
         return {run.seed: run.value for run in self.runs if not run.failed}
@@ -109,28 +122,29 @@ class Report:
     metric: Metric
     rows: tuple[Row, ...]
     separation: Separation | None
+    prediction: Prediction | None = None
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The ablated axes."""
         return tuple(self.study.axes)
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         """Every finished run, cell by cell."""
         return tuple(run for row in self.rows for run in row.runs)
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[Row, ...]:
         """The rows that take part in comparisons."""
         return tuple(row for row in self.rows if row.ranked)
 
-    @property
+    @cached_property
     def baseline(self) -> Row | None:
         """The baseline's row; None if the grid given does not hold it."""
         return next((row for row in self.rows if row.is_baseline), None)
 
-    @property
+    @cached_property
     def best(self) -> Row | None:
         """The ranked row with the best mean."""
         sign = 1 if self.study.direction == "maximize" else -1
@@ -142,7 +156,12 @@ class Report:
 
 
 def build(
-    study: Study, profile: Profile, cells: Sequence[Cell], results: Iterable[Result]
+    study: Study,
+    profile: Profile,
+    cells: Sequence[Cell],
+    results: Iterable[Result],
+    failures: Mapping[tuple[str, int], Failure] | None = None,
+    prediction: Prediction | None = None,
 ) -> Report:
     """Order results by cell and seed and compute what the report shows.
 
@@ -151,35 +170,20 @@ def build(
         profile: On what and how long the study was run.
         cells: The cells of the grid, in the order to show.
         results: The finished runs; those of other cells or seeds are left out.
+        failures: Why runs without a result failed, by key of the cell and seed.
+        prediction: What was said before the runs that they would take.
 
     Raises:
         UserError: None of the runs logged the study's metric.
     """
     finished = {(result.trial.cell.key, result.trial.seed): result for result in results}
     _check_metric(study.metric, finished.values())
-    runs = {
-        cell.key: tuple(
-            _run(finished[cell.key, seed], study.metric)
-            for seed in study.seeds
-            if (cell.key, seed) in finished
-        )
-        for cell in cells
-    }
     baseline = next((cell for cell in cells if dict(cell.labels) == dict(study.baseline)), None)
-    reference = runs[baseline.key] if baseline else ()
-    rows = tuple(
-        Row(
-            cell=cell,
-            is_baseline=cell is baseline,
-            runs=runs[cell.key],
-            missing=tuple(s for s in study.seeds if (cell.key, s) not in finished),
-            score=summarise([run.value for run in runs[cell.key] if not run.failed]),
-            difference=None if cell is baseline else _difference(runs[cell.key], reference),
-        )
-        for cell in cells
-    )
+    rows = [_row(study, cell, cell is baseline, finished, failures or {}) for cell in cells]
+    rows = _compared(rows, study.direction == "maximize")
     groups = [list(row.values.values()) for row in rows if row.ranked]
-    return Report(study, profile, Metric(study.metric), rows, separation(groups))
+    metric = Metric(study.metric)
+    return Report(study, profile, metric, tuple(rows), separation(groups), prediction)
 
 
 def number(value: object) -> float:
@@ -212,10 +216,45 @@ def _run(result: Result, metric: str) -> Run:
     )
 
 
-def _difference(runs: Sequence[Run], reference: Sequence[Run]) -> Difference | None:
-    if any(run.failed for run in (*runs, *reference)):
-        return None
-    gap = paired_difference(
-        {run.seed: run.value for run in runs}, {run.seed: run.value for run in reference}
+def _row(
+    study: Study,
+    cell: Cell,
+    is_baseline: bool,
+    finished: Mapping[tuple[str, int], Result],
+    failures: Mapping[tuple[str, int], Failure],
+) -> Row:
+    """Return the runs of a cell, not yet compared with others."""
+    places = [(seed, (cell.key, seed)) for seed in study.seeds]
+    runs = tuple(_run(finished[at], study.metric) for _, at in places if at in finished)
+    missing = [(seed, at) for seed, at in places if at not in finished]
+    return Row(
+        cell=cell,
+        is_baseline=is_baseline,
+        runs=runs,
+        missing=tuple(seed for seed, _ in missing),
+        score=summarise([run.value for run in runs if not run.failed]),
+        difference=None,
+        errors={seed: failures[at] for seed, at in missing if at in failures},
     )
-    return gap if gap.n else None
+
+
+def _compared(rows: Sequence[Row], maximize: bool) -> list[Row]:
+    """Return the rows with their differences from the baseline and their ranks."""
+    ranked = [row for row in rows if row.ranked]
+    baseline = next((row.values for row in ranked if row.is_baseline), {})
+    others = [row for row in ranked if not row.is_baseline]
+    gaps = differences([row.values for row in others], baseline)
+    difference = {row.cell.key: gap for row, gap in zip(others, gaps, strict=True)}
+    ranks = places([row.score.mean for row in ranked], maximize)
+    means = mean_ranks([row.values for row in ranked], maximize)
+    place = {row.cell.key: rank for row, rank in zip(ranked, ranks, strict=True)}
+    mean_rank = {row.cell.key: mean for row, mean in zip(ranked, means, strict=True)}
+    return [
+        replace(
+            row,
+            difference=difference.get(row.cell.key),
+            place=place.get(row.cell.key),
+            mean_rank=mean_rank.get(row.cell.key, math.nan),
+        )
+        for row in rows
+    ]

@@ -1,4 +1,4 @@
-"""The statistics of a study: spread over seeds, paired differences, and what a study separates.
+"""The statistics of a study: spread over seeds, ranks, and what a study separates.
 
 All functions take finite numbers; deciding which runs count is the caller's part.
 """
@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy import special, stats
+import numpy as np
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -18,32 +19,6 @@ class Summary:
     n: int
     mean: float
     std: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of `n` paired differences; the interval is mean ± `half_width`, NaN below two pairs."""
-
-    n: int
-    mean: float
-    half_width: float
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.half_width
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.half_width
-
-    @property
-    def excludes_zero(self) -> bool | None:
-        """Whether 0 lies outside the interval; None where there is no interval."""
-        if math.isnan(self.half_width):
-            return None
-        return abs(self.mean) > self.half_width
 
 
 @dataclass(frozen=True)
@@ -75,26 +50,23 @@ def summarise(values: Sequence[float]) -> Summary:
     )
 
 
-def paired_difference(
-    values: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
-) -> Difference:
-    """Student interval of the difference between two cells over the seeds both have.
+def places(scores: Sequence[float], maximize: bool) -> list[int]:
+    """Return the place of each finite score, 1 for the best; equal scores share the better one."""
+    signed = [-score if maximize else score for score in scores]
+    return [int(place) for place in stats.rankdata(signed, method="min")]
 
-    With ``d_s = values[s] - baseline[s]`` on the ``n`` common seeds, the interval is
-    ``mean(d) ± t(n - 1, (1 + confidence) / 2) * std(d) / sqrt(n)``. Pairing removes what a seed
-    does to both cells alike (initial weights, order of the data).
 
-    Args:
-        values: Metric of one cell by seed.
-        baseline: Metric of the baseline cell by seed.
-        confidence: Coverage of the interval, in (0, 1).
+def mean_ranks(by_seed: Sequence[Mapping[int, float]], maximize: bool) -> list[float]:
+    """Return the mean rank of each cell over the seeds that all cells have; NaN without any.
+
+    Within a seed 1 is the best, and equal values share the mean of their ranks.
     """
-    common = values.keys() & baseline.keys()
-    gaps = summarise([values[seed] - baseline[seed] for seed in sorted(common)])
-    if gaps.n < 2:
-        return Difference(gaps.n, gaps.mean, math.nan)
-    quantile = float(special.stdtrit(gaps.n - 1, (1 + confidence) / 2))
-    return Difference(gaps.n, gaps.mean, quantile * gaps.std / math.sqrt(gaps.n))
+    shared = sorted(set.intersection(*(set(one) for one in by_seed))) if by_seed else []
+    if not shared:
+        return [math.nan] * len(by_seed)
+    table = np.array([[values[seed] for seed in shared] for values in by_seed])
+    ranks = stats.rankdata(-table if maximize else table, axis=0)
+    return [float(rank) for rank in ranks.mean(axis=1)]
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float:

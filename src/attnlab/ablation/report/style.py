@@ -1,5 +1,6 @@
 """The look of every figure: colours safe for the colour-blind, sizes legible at 800 pixels."""
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from attnlab.ablation.schema import Axis
 
 DPI = 200  # twice the 100 at which the sizes below were chosen: 8 inches become 1600 pixels
 WIDTH = 8.0
+COMPACT = 5.2
+"""Inches: on a page 370 pixels wide text then has its size in points as pixels."""
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 ALERT: Any = {"color": "#B22222", "fontsize": 9}
 # Okabe and Ito (2008), ordered by contrast on white, without the yellow that fails there
@@ -42,8 +45,20 @@ SETTINGS: Any = {
 }
 
 
-def figure(height: float, title: str, caption: str) -> Figure:
-    """An empty figure, `height` inches tall, with a title above and a caption below."""
+def settings(compact: bool = False) -> Any:
+    """The settings of a figure; a compact one leaves its text to be set as text by a browser."""
+    return SETTINGS | ({"svg.fonttype": "none", "font.size": 10, "axes.labelsize": 10} if compact else {})
+
+
+def figure(height: float, title: str, caption: str, compact: bool = False) -> Figure:
+    """An empty figure, `height` inches tall, with a title above and a caption below.
+
+    A compact one is as narrow as a phone and has neither: the page around it says both.
+    """
+    if compact:
+        fig = Figure(figsize=(COMPACT, height), layout=ConstrainedLayoutEngine())
+        FigureCanvasAgg(fig)
+        return fig
     lines = textwrap.wrap(title, 78)
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches
     fig = Figure(figsize=(WIDTH, height + 0.22 * len(lines)), layout=layout)
@@ -79,6 +94,15 @@ def save(fig: Figure, out_dir: Path, stem: str) -> None:
     save_png(fig, out_dir / f"{stem}.png")
     with matplotlib.rc_context(SETTINGS):
         fig.savefig(out_dir / f"{stem}.svg", metadata={"Date": None})
+
+
+def svg(fig: Figure) -> str:
+    """Return a compact figure as an SVG element without a background."""
+    with matplotlib.rc_context(settings(compact=True)):
+        stream = io.StringIO()
+        fig.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
 
 
 def save_png(fig: Figure, path: Path) -> None:
