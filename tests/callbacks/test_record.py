@@ -44,7 +44,10 @@ def test_files_of_a_fit(tmp_path):
     assert [(line["step"], line["epoch"]) for line in lines] == [(4, 0), (8, 1)]
     assert all(0 <= line["val/top1"] <= 1 and line["train/loss"] > 0 for line in lines)
     progress = json.loads((tmp_path / "progress.json").read_text())
-    assert progress == {"max_epochs": 2, "max_steps": 8, "epoch": 2, "step": 8}
+    counts = {"max_epochs": 2, "max_steps": 8, "epoch": 2, "step": 8, "validations": 2}
+    assert {name: progress[name] for name in counts} == counts
+    assert progress["started"] <= progress["updated"]
+    assert progress["elapsed_s"] > 0
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["seed"] == 5
     assert provenance["versions"]["torch"] == torch.__version__

@@ -115,7 +115,8 @@ class Performance(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the clock during validation."""
         self._pause(module)
-        self._note_peak(module)
+        if not trainer.sanity_checking:  # which comes before the level is known
+            self._note_peak(module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock again."""
