@@ -5,7 +5,7 @@ done, its run directory says.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from attnlab.ablation import cells, rundir, validations
 from attnlab.ablation.cells import Result, Trial
-from attnlab.ablation.schema import Axis, Study
+from attnlab.ablation.schema import Axis, Direction, Study
 
 NAME = "optuna.journal"
 """The journal's name in the directory of a study."""
@@ -54,8 +54,7 @@ class Journal:
         self._path = path
         self._grid = {axis.name: _distribution(axis) for axis in study.axes}
         self._name = f"{study.name}/{path.parent.name}"
-        new = path.with_name(f"{path.name}.new")
-        remove_leftovers(path, new)
+        remove_leftovers(path)
         finished = {
             (trial.cell.key, trial.seed, stamp): trial
             for trial in trials
@@ -70,8 +69,7 @@ class Journal:
             if identity not in self._held and (result := rundir.read_result(trial))
         )
         if self.rebuilt:
-            _append(new, lines)
-            new.replace(path)
+            _replace(path, lines)
         else:
             _append(path, lines[1:])
         self.added = len(lines) - 1
@@ -91,15 +89,13 @@ class Journal:
 
     def _lines(self, results: Iterable[tuple[_Identity, Result]]) -> list[_Line]:
         """Return a journal of `results`: the line of the study, then one for each of them."""
-        memory = _Memory()
-        storage = JournalStorage(memory)
-        study = optuna.create_study(
-            storage=storage, study_name=self._name, direction=self._study.direction
-        )
-        for identity, result in results:
-            study.add_trial(self._trial(identity, result))
-            self._held.add(identity)
-        return memory.lines
+
+        def trials() -> Iterator[FrozenTrial]:
+            for identity, result in results:
+                self._held.add(identity)
+                yield self._trial(identity, result)
+
+        return _lines(self._name, self._study.direction, trials())
 
     def _read(self) -> list[_Identity] | None:
         """Return the trials that the journal holds, or None if it must be made anew.
@@ -165,15 +161,34 @@ def storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def remove_leftovers(path: Path, new: Path) -> None:
+def rebuild(path: Path, name: str, direction: Direction, trials: Iterable[FrozenTrial]) -> None:
+    """Replace the journal at `path` by one of `trials` in one rename."""
+    _replace(path, _lines(name, direction, trials))
+
+
+def remove_leftovers(path: Path) -> None:
     """Remove what a process leaves that is killed while it writes the journal at `path`."""
-    for leftover in (_lock(path), new, _lock(new)):
+    for leftover in (_lock(path), _new(path), _lock(_new(path))):
         leftover.unlink(missing_ok=True)
 
 
 def local_time(text: str) -> datetime:
     """Return an ISO 8601 time as Optuna keeps it: local, without its zone."""
     return datetime.fromisoformat(text).astimezone().replace(tzinfo=None)
+
+
+def _lines(name: str, direction: Direction, trials: Iterable[FrozenTrial]) -> list[_Line]:
+    memory = _Memory()
+    study = optuna.create_study(
+        storage=JournalStorage(memory), study_name=name, direction=direction
+    )
+    study.add_trials(trials)
+    return memory.lines
+
+
+def _replace(path: Path, lines: list[_Line]) -> None:
+    _append(_new(path), lines)
+    _new(path).replace(path)
 
 
 def _append(path: Path, lines: list[_Line]) -> None:
@@ -204,3 +219,8 @@ def _stamp(run_dir: Path) -> str:
 def _lock(path: Path) -> Path:
     """Return the lock file that Optuna's backend makes beside `path`."""
     return path.with_name(f"{path.name}.lock")
+
+
+def _new(path: Path) -> Path:
+    """Return the file in which the next journal is written."""
+    return path.with_name(f"{path.name}.new")

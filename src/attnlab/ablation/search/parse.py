@@ -80,6 +80,9 @@ def _check_step(where: str, low: float, high: float, log: bool, step: Any) -> No
         raise UserError(f"{where}: step must be positive and fit the range, not {show(step)}")
     if type(low) is type(high) is int and type(step) is not int:
         raise UserError(f"{where}: step must be an integer as low and high are, not {show(step)}")
+    steps = (high - low) / step
+    if abs(steps - round(steps)) > 1e-8:
+        raise UserError(f"{where}: high must be low and a whole number of steps, not {show(high)}")
 
 
 def _number(where: str, value: Any) -> float:

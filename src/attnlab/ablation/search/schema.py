@@ -20,6 +20,7 @@ Samplers are ``tpe`` and ``random``, pruners ``none``, ``median`` and ``hyperban
 with the training seed 0, or with the one in `seeds`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +72,7 @@ class Search:
     pruner: Pruner
     seed: int
 
-    def axes(self, params: dict[str, Label]) -> tuple[Axis, ...]:
+    def axes(self, params: Mapping[str, Label]) -> tuple[Axis, ...]:
         """Return the point `params` as a grid of this one cell."""
         return tuple(_at(dimension, params[dimension.name]) for dimension in self.space)
 
