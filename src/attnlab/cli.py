@@ -200,7 +200,7 @@ class AttnlabCLI(LightningCLI):
             self.trainer.test, self.model, datamodule=self.datamodule, verbose=False
         )
         tested = self._option("test_after_fit")
-        self.run.finish(self.trainer, self.model.main_metric, test if tested else None)
+        self.run.finish(self.trainer, test if tested else None)
 
     def after_validate(self) -> None:
         """Write validate.json."""

@@ -40,6 +40,7 @@ class Run:
         self.prune = PruneLink(run_dir)
         self.stop = StopOnRequest(run_dir / checkpoints.STOPPED, every_minutes)
         self.checkpoint: Path | None = None
+        self._seed = seed
         self._purge: int | None = None
 
     def find(self) -> None:
@@ -91,12 +92,11 @@ class Run:
             metrics |= summary if isinstance(summary, dict) else {}
         return metrics
 
-    def finish(self, trainer: L.Trainer, main_metric: str, test: Callable[[], Any] | None) -> None:
+    def finish(self, trainer: L.Trainer, test: Callable[[], Any] | None) -> None:
         """Keep the final weights, test them, write the result.
 
         Args:
             trainer: It has fitted.
-            main_metric: The metric, without its stage, that stands for the run.
             test: Tests the model; None: no test. A pruned run is not tested.
         """
         if trainer.checkpoint_callback is not None:
@@ -110,7 +110,7 @@ class Run:
             metrics |= trainer.callback_metrics
         logger = trainer.logger
         if self.record.hparams and isinstance(logger, TensorBoardLogger):
-            log_session(logger, self.record.hparams, self.record.seed)
+            log_session(logger, self.record.hparams, self._seed)
         self.record.write_result(trainer, "result.json", metrics, pruned=self.prune.pruned)
         if trainer.is_global_zero:
             self.stop.path.unlink(missing_ok=True)
