@@ -5,9 +5,9 @@ import contextlib
 import json
 import os
 import select
-import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +19,21 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--remote-debugging-pipe", "--hide-scrollbars", "--enable-unsafe-swiftshader"),
 )
+# Chromium reads commands from descriptor 3 and answers on 4.
+START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+for target, pipe in enumerate(pipes, 3):
+    os.dup2(pipe, target)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 TEXT = """
 (function text(node) {
   if (node.nodeType === Node.TEXT_NODE) return node.data;
   if (["SCRIPT", "STYLE", "TEMPLATE"].includes(node.nodeName)) return "";
   const inside = [node.shadowRoot, ...node.childNodes].filter(Boolean);
   return inside.map(text).join(" ");
-})(document.body)
+})(document.body || document)
 """
 
 
@@ -61,7 +69,8 @@ class Page:
         while b"\0" not in self._buffer:
             left = max(0.0, deadline - time.monotonic())
             assert select.select([self._answers], [], [], left)[0], "Chromium does not answer"
-            assert (chunk := os.read(self._answers, 1 << 16)), "Chromium has ended"
+            chunk = os.read(self._answers, 1 << 16)
+            assert chunk, "Chromium has ended"
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
@@ -104,9 +113,9 @@ def page(
     answers, ours = os.pipe()
     arguments = [chromium, *FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
     process = subprocess.Popen(
-        # Chromium reads commands from descriptor 3 and answers on 4.
-        ["sh", "-c", f"exec {shlex.join(arguments)} 3<&{theirs} 4>&{ours} 2>/dev/null"],
+        [sys.executable, "-c", START, str(theirs), str(ours), *arguments],
         pass_fds=(theirs, ours),
+        stderr=subprocess.DEVNULL,
     )
     os.close(theirs)
     os.close(ours)
