@@ -108,7 +108,7 @@ class RestlessTask(ClassificationTask):
 
 
 class Interruption(L.Callback):
-    """Sends this process a signal in a hook, the n-th time it is called; once per directory."""
+    """Sends this process a signal in a hook, the n-th time it is called; 0: raises an error."""
 
     def __init__(self, hook: str, count: int, number: int = 15) -> None:
         self.left = count
@@ -118,5 +118,7 @@ class Interruption(L.Callback):
         if trainer.sanity_checking:
             return
         self.left -= 1
+        if self.left == 0 and number == 0:
+            raise RuntimeError("broken")
         if self.left == 0:
             os.kill(os.getpid(), number)

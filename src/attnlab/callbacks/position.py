@@ -199,7 +199,10 @@ def accumulate(trainer: L.Trainer, found: dict[str, dict[str, Any]]) -> None:
         trainer.fit_loop.epoch_loop._results[key] = item
 
 
-def evaluated_metrics(trainer: L.Trainer) -> set[int]:
-    """Return the identities of the metrics that the validation has logged."""
-    results = trainer.fit_loop.epoch_loop.val_loop._results.values()
+def done_metrics(trainer: L.Trainer, place: Place) -> set[int]:
+    """Return the identities of the metrics that Lightning resets after the hooks of `place`."""
+    epoch = trainer.fit_loop.epoch_loop
+    results = [*epoch.val_loop._results.values()]
+    if place == "epoch":
+        results += epoch._results.values()
     return {id(item.value) for item in results if not item.is_tensor}

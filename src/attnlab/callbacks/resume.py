@@ -68,7 +68,7 @@ class Resume(L.Callback):
         self._loaders: dict[str, list[dict[str, Any] | None]] = {}
         self._validations: list[dict[str, Any] | None] = []
         self._limit: int | None = None
-        self._stop = self._alone = self._taken_up = False
+        self._stop = self._alone = self._taken_up = self._ending = False
 
     def _note(self, trainer: L.Trainer, place: loops.Place) -> None:
         self.position = Position.now(trainer, place)
@@ -143,7 +143,7 @@ class Resume(L.Callback):
         assert self._order is not None
         metrics = self._metrics
         if metrics is None and self._final is None:
-            metrics = _metrics(module, loops.evaluated_metrics(trainer))
+            metrics = _metrics(module, loops.done_metrics(trainer, self.position.place))
         own = {
             "generators": self._generators.plain(),
             "order": self._order.plain(),
@@ -180,7 +180,7 @@ class Resume(L.Callback):
             self.position.write_into(checkpoint["loops"]["fit_loop"])
             trainer.num_sanity_val_steps = 0  # it passed, and would wipe out the latest metrics
 
-    def _within_last_epoch(self, trainer: L.Trainer) -> bool:
+    def _ends(self, trainer: L.Trainer) -> bool:
         """Return whether the epoch must end here, with what is due at its end."""
         assert self._saved is not None
         assert self.position is not None
@@ -197,7 +197,8 @@ class Resume(L.Callback):
             self._final = dict(self._saved["latest"])
             self._own(trainer)
             trainer.should_stop = self._saved["stopped"]
-        elif self._within_last_epoch(trainer):
+        elif self._ends(trainer):
+            self._ending = True
             self._stop = self._saved["stopped"]
             if trainer.max_steps > -1:  # Lightning would leave at once
                 self._limit = trainer.max_steps
@@ -224,7 +225,7 @@ class Resume(L.Callback):
             return
         assert self.position is not None
         batches = self.position.batches if self.position.place != "epoch" else 0
-        if self._within_last_epoch(trainer):
+        if self._ending:
             batches = int(trainer.num_training_batches)
         self._validations = self._saved["loaders"]["val"]
         device, own = trainer.strategy.root_device, self._own(trainer)
