@@ -20,6 +20,7 @@ PRELOAD = (
 COMMANDS = {
     "run": "run what is missing from a study and report on it; so does naming no command",
     "status": "show what every trial is doing, of one study or of all",
+    "reproduce": "print or run the one command that repeats a trial, and compare its metrics",
     "report": "report on what has finished, of one study or of all",
     "collect": "bring Optuna's journal of a study up to date with its run directories",
 }

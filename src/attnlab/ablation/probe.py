@@ -2,7 +2,7 @@
 
 A trial of `n` steps and `v` validations takes ``a + b n + c v``. The runs are those of the study,
 but for a limit on the time they train; what they say of their steps and validations gives `b` and
-`c`, and what remains of the time of their processes is `a`: start, set-up, test and last words.
+`c`, and what remains of the time of the longer one is `a`: start, set-up, test and last words.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ class Run:
 
     Attributes:
         wall_s: Seconds of its process.
+        fit_s: Seconds of its fit, validations included.
         validate_s: Seconds of its validations.
         validations: Number of these.
         steps: Steps it made.
@@ -42,11 +43,17 @@ class Run:
     """
 
     wall_s: float
+    fit_s: float
     validate_s: float
     validations: int
     steps: int
     all_steps: int
     all_validations: int
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of its steps."""
+        return self.fit_s - self.validate_s
 
 
 def measure(plan: Plan, launcher: Launcher) -> Basis:
@@ -134,6 +141,7 @@ def _read(trial: Trial, event: Ended) -> Run:
     lines = run_dir / "metrics.jsonl"
     return Run(
         wall_s=event.wall_s,
+        fit_s=float(progress.get("elapsed_s", event.wall_s)),
         validate_s=float(result.record["timing"].get("validate_s", 0.0)),
         validations=len(lines.read_bytes().splitlines()) if lines.exists() else 0,
         steps=result.record["steps"],
@@ -150,16 +158,15 @@ def _minutes(pair: Sequence[Run], limit_s: float | None) -> float:
         limit_s: How long the trial trains at most, validations included.
     """
     short, longer = pair
-    if longer.steps <= short.steps:  # both were whole trials, or too slow for more steps
-        if longer.steps >= longer.all_steps:
-            return statistics.fmean(each.wall_s for each in pair) / 60
-        step_s = (longer.wall_s - longer.validate_s) / max(1, longer.steps)
-    else:
-        step_s = (longer.wall_s - longer.validate_s - short.wall_s + short.validate_s) / (
-            longer.steps - short.steps
-        )
-    step_s = max(step_s, 0.0)
-    rest_s = max(0.0, longer.wall_s - longer.validate_s - step_s * longer.steps)
+    if short.steps >= short.all_steps:  # both were whole trials
+        return statistics.fmean(each.wall_s for each in pair) / 60
+    # A first step takes longer than the others, so that the mean is too high. The difference of
+    # the runs is right, unless other load made it larger still.
+    step_s = longer.training_s / max(1, longer.steps)
+    if longer.steps > short.steps and longer.training_s > short.training_s:
+        slope_s = (longer.training_s - short.training_s) / (longer.steps - short.steps)
+        step_s = min(step_s, slope_s)
+    rest_s = longer.wall_s - longer.validate_s - step_s * longer.steps
     count = short.validations + longer.validations
     each_s = (short.validate_s + longer.validate_s) / count if count else 0.0
     training_s = step_s * longer.all_steps + each_s * longer.all_validations
