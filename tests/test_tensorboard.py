@@ -220,14 +220,3 @@ def test_a_browser_shows_every_finished_cell(study, server, tmp_path):
     with Image.open(tmp_path / "hparams.png") as picture:
         assert picture.width == 1280
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 50  # not blank
-
-
-def test_the_same_study_is_not_written_again(study):
-    path = study.directory / board.FILE
-    before = path.stat()
-    board.write(study)
-    assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert path.stat().st_ino == before.st_ino
-    path.write_bytes(path.read_bytes()[:-7])
-    board.write(study)
-    assert path.stat().st_size == before.st_size
