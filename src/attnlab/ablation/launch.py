@@ -85,6 +85,10 @@ Events = Generator[Started | Again | Ended | None]
 class Launcher(Protocol):
     """Runs jobs, wherever that may be."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether a job that runs already is followed; elsewhere that is an error."""
+
     def run(self, jobs: Iterable[Job]) -> Events:
         """Run every job and say what happens, with a None several times a second.
 
@@ -175,6 +179,8 @@ class LocalLauncher:
         self._again: list[_Turns] = []
         self._draining = False
         self._stopping = False
+
+    follows = False
 
     def drain(self) -> str:
         """Start no further job; `run` ends when the running ones have."""

@@ -95,7 +95,8 @@ class Runner:
             OSError: The driver cannot write. The running trials are killed, the finished ones stay.
         """
         for trial in missing:
-            if (lock := trial.run_dir / rundir.LOCK).exists():
+            lock = trial.run_dir / rundir.LOCK
+            if lock.exists() and not self._launcher.follows:
                 complaint = f"{trial.run_dir} is in use"
                 with rundir.locked(lock, complaint, patience_s=rundir.PATIENCE_S):
                     pass

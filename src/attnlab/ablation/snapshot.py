@@ -52,6 +52,10 @@ class Snapshot:
         count = len(self.changed)
         return f"{commit} + {count} changed file{'s' * (count != 1)}" if count else commit
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a process that runs this code."""
+        return {"PYTHONPATH": str(self.path / "src")}
+
     def inside(self, path: Path) -> Path:
         """Return the copy of the file `path`, or `path` itself if there is none."""
         try:
@@ -66,7 +70,7 @@ def take(root: Path, folder: Path) -> Snapshot | None:
 
     The same contents have the same place: a copy that is there already is used again. What git
     does not track is left out if it is larger than `LARGE`, or lies with `folder` in the directory
-    of the runs.
+    of the runs. The snapshot of a snapshot is that one.
 
     Args:
         root: A directory in the repository.
@@ -79,6 +83,8 @@ def take(root: Path, folder: Path) -> Snapshot | None:
         UserError: git fails.
         OSError: `folder` cannot be written.
     """
+    if copy := _around(root.resolve()):
+        return copy
     found = _git(root, "rev-parse", "--show-toplevel", check=False)
     if not found:
         return None
@@ -104,6 +110,17 @@ def take(root: Path, folder: Path) -> Snapshot | None:
     return snapshot
 
 
+def _around(root: Path) -> Snapshot | None:
+    """Return the snapshot that the directory `root` lies in, if so."""
+    for top in (root, *root.parents):
+        try:
+            record = json.loads((top / NAME).read_bytes())
+            return Snapshot(**{**record, "changed": tuple(record["changed"])}, root=top, path=top)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
 def _describe(snapshot: Snapshot) -> None:
     """Write down what `snapshot` is a copy of, unless it is said already that it is a commit."""
     path = snapshot.path / NAME
@@ -111,8 +128,8 @@ def _describe(snapshot: Snapshot) -> None:
         return
     _replace(snapshot.path / PATCH, _patch(snapshot))
     record = dataclasses.asdict(snapshot)
-    shown = ("id", "commit", "branch", "dirty", "changed")
-    _replace(path, json.dumps({key: record[key] for key in shown}, indent=1).encode())
+    del record["root"], record["path"]  # which are those of this machine
+    _replace(path, json.dumps(record, indent=1).encode())
 
 
 def _copy(top: Path, files: Iterable[str], folder: Path) -> Path:

@@ -2,17 +2,21 @@
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 
-from attnlab.ablation import parse, resources, rundir
+from attnlab.ablation import attempts, board, parse, predict, rundir, snapshot
 from attnlab.ablation import plan as planning
-from attnlab.ablation.cells import Result
-from attnlab.ablation.commands import dry_run, report
-from attnlab.ablation.commands.options import Trials, add_places, plan_of
+from attnlab.ablation.cells import Result, Trial
+from attnlab.ablation.commands import dry_run, launchers, report
+from attnlab.ablation.commands.launchers import Launching
+from attnlab.ablation.commands.options import Trials, Watched, add_places, plan_of
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.plan import Plan
 from attnlab.ablation.schema import Ablations
+from attnlab.ablation.search import command as search
+from attnlab.ablation.snapshot import Snapshot
 
 INTERRUPTED = 130
 
@@ -27,8 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dry-run", action="store_true", help="show trials, commands and their cost")
     how.add_argument("--report", action="store_true", help="only report on what has finished")
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="trials at a time; default: what fits the machine"
+        "--retry", choices=("failed",), help="run only those again that have failed"
     )
+    dry_run.add_arguments(parser)
+    launchers.add_arguments(parser)
+    search.add_arguments(parser)
 
 
 def run(options: argparse.Namespace, trials: Trials) -> int:
@@ -36,45 +43,78 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     if options.list:
         _list(parse.load(options.file))
         return 0
+    launchers.check(options)
+    if search.is_search(options):
+        return search.run(options, trials)
     plan = plan_of(options)
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {options.workers}")
+    dry_run.check(options)
     if options.dry_run:
-        dry_run.show(plan, options.workers)
+        dry_run.show(
+            plan,
+            options.workers,
+            every=options.all,
+            probe=(lambda: launchers.local(plan, options, trials, None).launcher)
+            if options.probe
+            else None,
+        )
         return 0
     if options.report:
         report.write(plan, plan.results())
         return 0
-    slots = resources.slots(plan.profile, options.workers or resources.room(plan.profile))
+    watched = Watched(options.file, plan.base)
     plan.directory.mkdir(parents=True, exist_ok=True)
     with rundir.locked(plan.directory / rundir.LOCK, f"{plan.directory} is driven already"):
         planning.check_directory(plan)
-        if warning := resources.overload(plan.profile, len(slots)):
-            print(f"run_ablation: warning: {warning}", file=sys.stderr)
-        return _run(plan, slots, trials)
+        code = snapshot.take(options.file.resolve().parent, options.output_dir / ".code")
+        inside = plan.base if code is None else code.inside(plan.base)
+        outside = inside == plan.base
+        plan = planning.keep_base(plan) if outside else dataclasses.replace(plan, base=inside)
+        launching = launchers.LAUNCHERS[options.launcher](plan, options, trials, code)
+        if launching.warning:
+            print(f"run_ablation: warning: {launching.warning}", file=sys.stderr)
+        ended = _run(plan, launching, code, retry=options.retry == "failed")
+    for line in watched.changes():
+        print(line)
+    return ended
 
 
-def _run(plan: Plan, slots: Sequence[dict[str, str]], trials: Trials) -> int:
-    """Run what is missing, in a study directory that this process has locked."""
+def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool) -> int:
+    """Run what is missing, in a study directory that this process has locked.
+
+    Args:
+        plan: The study.
+        launching: What runs it.
+        code: The code it runs.
+        retry: Whether to run only what has failed.
+    """
     from attnlab.ablation.journal import NAME, Journal
-    from attnlab.ablation.launch import LocalLauncher
     from attnlab.ablation.progress import view
     from attnlab.ablation.runner import Runner
 
     results = plan.results()
     planning.check_logged(plan, results)
     done = {result.trial.run_dir for result in results}
-    missing = [trial for trial in plan.trials if trial.run_dir not in done]
+    missing: Sequence[Trial] = [each for each in plan.trials if each.run_dir not in done]
+    if retry:
+        missing = [each for each in missing if attempts.read_failure(each.run_dir) is not None]
+    missing = launching.choose(missing)
     shown = view(total=len(plan.trials), done=len(done))
-    shown.say(f"{plan.title}, {len(done)} done, {len(slots)} at a time")
-    launcher = LocalLauncher(slots, module=trials.module, preload=trials.preload)
-    with Runner(plan, launcher, shown, len(slots)) as runner:
-        if errors := runner.preflight(missing):
+    shown.say(f"{plan.title}, {len(done)} done, {launching.about}")
+    shown.say(f"code: {code or 'as it is, since there is no git repository to copy it from'}")
+    identity = code.id if code else ""
+    with Runner(plan, launching.checker, shown, identity) as runner:
+        if errors := runner.preflight(missing, launching.check_flags):
             raise UserError("\n".join(errors))
         if runner.interrupted and missing:
             print(_to_do(plan, results))
             return INTERRUPTED
-        planning.claim_directory(plan)
+    planning.claim_directory(plan)
+    board.write(plan)
+    predict.note(plan, results, launching.workers or len(missing))
+    if launching.leave is not None and missing:
+        launching.leave(missing)
+        return 0
+    with Runner(plan, launching.launcher, shown, identity) as runner:
         journal = Journal(plan.study, plan.directory / NAME, plan.trials)
         with shown, contextlib.closing(runner.run(missing)) as finished:
             for result in finished:

@@ -36,9 +36,10 @@ class Shape:
         return f"--trainer.devices={self.processes}", f"--trainer.num_nodes={self.nodes}"
 
     def launch(self, settings: SlurmSettings) -> tuple[str, ...]:
-        """Return the words before a trial's command, which start its processes."""
-        if self.nodes * self.processes == 1:  # it can do without a step of its own
-            return settings.container
+        """Return the words before a trial's command, which start its processes.
+
+        A single process gets a step as well: by default SLURM tells only steps of a preemption.
+        """
         return (
             "srun",
             f"--nodes={self.nodes}",

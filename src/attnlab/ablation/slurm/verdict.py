@@ -1,0 +1,62 @@
+"""What became of a trial that is no longer in SLURM's queue."""
+
+from enum import Enum
+
+from attnlab.ablation import attempts, failures, rundir, supervise
+from attnlab.ablation.attempts import Attempt, Failure, Kind
+from attnlab.ablation.slurm import client
+from attnlab.ablation.slurm.submission import Submission, Task
+
+_KINDS = {"OUT_OF_MEMORY": Kind.MEMORY, "DEADLINE": Kind.TIME, "CANCELLED": Kind.ERROR}
+
+
+class Verdict(Enum):
+    """How a trial stands that has not failed."""
+
+    DONE = "there is a valid result"
+    STOPPED = "it was stopped and saved a checkpoint"
+    UNKNOWN = "nothing is seen yet"
+
+
+def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict | Failure:
+    """Find out what became of the task `index` of an array.
+
+    Args:
+        task: The task.
+        array: Its array.
+        index: Its place there.
+        lost: Whether it left the queue so long ago that what it wrote would be seen by now; if
+            nothing is there, that is noted as a failure.
+    """
+    if rundir.finished(task.run_dir, task.seed):
+        return Verdict.DONE
+    name = f"{array.job}_{index}"
+    attempt = attempts.read_attempt(task.run_dir)
+    begun = attempt is not None and attempt.job == name
+    if begun and (failure := attempts.read_failure(task.run_dir)):
+        return failure
+    if not lost:
+        return Verdict.UNKNOWN
+    fate, exit_code = client.fate(name)
+    if fate in ("PREEMPTED", "NODE_FAIL", "TIMEOUT") or exit_code == failures.STOPPED:
+        return Verdict.STOPPED
+    output = rundir.last_error(array.folder / f"{index}.out")
+    if not begun or attempt is None:
+        return _never_began(task, name, fate, output)
+    if fate in _KINDS:
+        error = f"SLURM ended it: {fate}"
+        return supervise.fail(task.run_dir, attempt, _KINDS[fate], error, -9)
+    failure = supervise.end(task.run_dir, attempt, -9, task.seed)
+    return failure or Verdict.DONE
+
+
+def _never_began(task: Task, name: str, fate: str, output: str) -> Failure:
+    """Note that a task ended before its trial could begin."""
+    task.run_dir.mkdir(parents=True, exist_ok=True)
+    if fate == "CANCELLED":
+        error = f"job {name} was cancelled before it began"
+    else:
+        error = f"job {name} ended before the trial began: {output or fate or 'in silence'}"
+    kind = Kind.ERROR if fate == "CANCELLED" or output else Kind.TRANSIENT
+    blank = Attempt(1, "slurm", name, "", "", "", False)
+    return supervise.fail(task.run_dir, blank, kind, error, 1)
