@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from attnlab.ablation import journal
 from attnlab.ablation.attempts import Kind
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.search.ledger import Asked, Ledger
@@ -65,6 +66,15 @@ def test_there_are_as_many_trials_as_are_wanted_each_in_its_directory(tmp_path: 
     assert trials[2].user_attrs["run_dir"] == str(asked[2].trial.run_dir)
 
 
+def test_more_trials_may_be_wanted_later(tmp_path: Path) -> None:
+    for trials in (1, 3):
+        ledger = open_ledger(make_search(tmp_path, trials=trials))
+        while (asked := ledger.ask()) is not None:
+            finish(asked.trial)
+            ledger.tell(asked, None)
+        assert ledger.counts()[TrialState.COMPLETE] == trials
+
+
 def test_a_killed_driver_leaves_trials_that_the_next_one_goes_on_with(tmp_path: Path) -> None:
     found = make_search(tmp_path, trials=4)
     first = open_ledger(found)
@@ -117,7 +127,8 @@ def test_failed_trials_count_and_the_search_goes_on(tmp_path: Path) -> None:
     finish(nan.trial, None)
     assert ledger.tell(nan, None) == TrialState.FAIL
     assert ask(ledger).number == 2
-    assert open_ledger(found).ask() is not None  # the third goes on, the failed do not
+    (found.plan.directory / journal.NAME).unlink()
+    assert ask(open_ledger(found)).number == 2  # the third goes on, the failed do not
     trials = read_study(found).trials
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "RUNNING"]
     assert trials[0].user_attrs["error"] == "it blew up"

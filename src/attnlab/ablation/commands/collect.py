@@ -1,10 +1,11 @@
-"""Bringing Optuna's journal of a study up to date with its run directories."""
+"""Bringing what Optuna and TensorBoard show of a study up to date with its run directories."""
 
 import argparse
 
-from attnlab.ablation import rundir
+from attnlab.ablation import board, rundir
 from attnlab.ablation.commands.options import Trials, add_study, plan_of
 from attnlab.ablation.errors import UserError
+from attnlab.ablation.search import command as search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,8 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     Raises:
         UserError: Nothing has run, or a driver that runs keeps the journal itself.
     """
+    if search.is_search(options):
+        return search.collect(options, trials)
     plan = plan_of(options)
     if not (plan.directory / "study.json").exists():
         raise UserError(f"{plan.directory}: nothing to collect, no trial has run yet")
@@ -25,6 +28,7 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
         from attnlab.ablation.journal import NAME, Journal
 
         journal = Journal(plan.study, plan.directory / NAME, plan.trials)
+        board.write(plan)
     made = ", made anew" if journal.rebuilt else ""
     print(f"{plan.directory / NAME}: {journal.held} trials, {journal.added} of them new{made}")
     return 0

@@ -118,8 +118,6 @@ class Ledger:
         """
         record = self._record(asked, failure)
         state, value = space.outcome(self._found.plan, record)
-        if record.result is None and failure is not None:
-            state = TrialState.FAIL
         if state == TrialState.RUNNING:
             return None
         if record.result is not None:
@@ -128,7 +126,8 @@ class Ledger:
             for tag in self._found.plan.study.extra_metrics:
                 asked.live.set_user_attr(tag, metrics.get(tag))
         self._report(asked)
-        if record.failure is not None and state == TrialState.FAIL:
+        if state == TrialState.FAIL and record.failure is not None:
+            note(asked.number, asked.trial, given_up=record.given_up)
             asked.live.set_user_attr("error", record.failure.error)
         values = value if state == TrialState.COMPLETE else None
         self._study.tell(asked.number, values, state, skip_if_finished=True)
@@ -180,4 +179,5 @@ class Ledger:
             trial,
             rundir.read_result(trial),
             failure or attempts.read_failure(trial.run_dir),
+            given_up=failure is not None,
         )

@@ -85,6 +85,7 @@ class Record:
         trial: The trial.
         result: What it reached, if it has finished.
         failure: Why its latest attempt failed.
+        given_up: Whether it is not to be run again.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Record:
     trial: Trial
     result: Result | None
     failure: Failure | None
+    given_up: bool = False
 
 
 def make(options: argparse.Namespace) -> SearchPlan:
@@ -142,9 +144,9 @@ def brief(value: Label) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def note(number: int, trial: Trial) -> None:
-    """Note down which trial it is, and what it varies."""
-    record = {"number": number, "params": dict(trial.cell.labels)}
+def note(number: int, trial: Trial, *, given_up: bool = False) -> None:
+    """Note down which trial it is, what it varies, and whether it has failed for good."""
+    record = {"number": number, "params": dict(trial.cell.labels), "given_up": given_up}
     path = trial.run_dir.parent / NOTE
     if rundir.read_json(path) != record:
         rundir.write_json(path, record)
@@ -166,7 +168,8 @@ def _record(found: SearchPlan, path: Path) -> Record | None:
     if trial.run_dir.parent != path.parent:
         return None
     failure = attempts.read_failure(trial.run_dir)
-    return Record(number, params, trial, rundir.read_result(trial), failure)
+    result = rundir.read_result(trial)
+    return Record(number, params, trial, result, failure, content.get("given_up") is True)
 
 
 def _values(dimension: Dimension) -> list[Label]:

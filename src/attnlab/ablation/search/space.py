@@ -70,7 +70,7 @@ def outcome(plan: Plan, record: Record) -> tuple[TrialState, float | None]:
     It is RUNNING while it has not ended, and after a failure that another attempt may mend.
     """
     if record.result is None:
-        final = record.failure is not None and not record.failure.kind.retried
+        final = record.given_up or (record.failure and not record.failure.kind.retried)
         return (TrialState.FAIL if final else TrialState.RUNNING), None
     value = cells.metric(record.result, plan.study)
     if record.result.record.get("pruned") is True:
