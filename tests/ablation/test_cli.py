@@ -23,7 +23,10 @@ def test_a_study_runs_each_trial_once_and_a_second_start_none(lab: Lab) -> None:
     assert "dashboard: tensorboard --logdir runs/ablations/value/laptop" in out
     command, output = (lab.run_dir(1, 0) / "log.txt").read_text().splitlines()
     assert command.startswith("$ OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES='' ")
-    assert " -m attnlab fit --config base.yaml --run_dir runs/" in command
+    study = "runs/ablations/value/laptop"
+    base = f"{study}/.base/base-08dfd1eb.yaml"
+    assert f" -m attnlab fit --config {base} --run_dir {study}/" in command
+    assert (lab.root / base).read_text() == (lab.root / "base.yaml").read_text()
     assert output == "training with 1 threads"
     measured = json.loads((lab.run_dir(1, 0) / "driver.json").read_text())
     assert measured.pop("wall_s") > 0
@@ -42,6 +45,25 @@ def test_a_grown_grid_runs_only_what_is_new(lab: Lab) -> None:
     code, _, _ = lab.drive()
     assert code == 0
     assert sorted(lab.trainings()[4:]) == ["0 5", "1 5", "2 0", "2 1", "2 5"]
+
+
+def test_files_edited_while_a_study_runs_change_nothing_and_are_named(lab: Lab) -> None:
+    lab.behave("wait0 wait1")
+    driver = lab.start()
+    wait_until(lambda: len(lab.trainings()) == 2)
+    (lab.root / "base.yaml").write_text("model: {value: 7}\n")
+    lab.stanzas["studies"]["value"]["seeds"] = [0, 1, 2]
+    lab.write()
+    (lab.root / "gate").touch()
+    code, out, _ = lab.finish(driver)
+    assert (code, sorted(lab.trainings())) == (0, ALL)
+    read = (
+        "has changed since this run read it: the run is that of the earlier one, and the next "
+        "start reads the new one"
+    )
+    assert out.splitlines()[-2:] == [f"ablations.yaml {read}", f"base.yaml {read}"]
+    commands = {path.read_text().split(" --run_dir")[0] for path in lab.directory.rglob("log.txt")}
+    assert len(commands) == 1  # of one base experiment
 
 
 def test_more_trials_at_a_time_than_cores_are_warned_of(lab: Lab) -> None:

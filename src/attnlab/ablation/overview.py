@@ -26,11 +26,26 @@ class Overview:
     Attributes:
         states: Of each trial, in the plan's order.
         basis: What is known of the duration of trials.
+        planned: Number of trials of a search, which are not all known beforehand; None of a grid.
     """
 
     plan: Plan
     states: Sequence[TrialState]
     basis: Basis
+    planned: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Number of all trials."""
+        return max(len(self.states), self.planned or 0)
+
+    @property
+    def title(self) -> str:
+        """The study in one line."""
+        if self.planned is None:
+            return self.plan.title
+        study, profile = self.plan.study.name, self.plan.profile.name
+        return f"search {study}, profile {profile}: {len(self.states)} of {self.total} trials begun"
 
     @property
     def counts(self) -> Mapping[State, int]:
@@ -43,12 +58,13 @@ class Overview:
         """The whole study in one line."""
         counts = self.counts
         parts = [f"{count:,} {state}" for state, count in counts.items() if count]
-        total = len(self.states)
+        if self.total > len(self.states):
+            parts.append(f"{self.total - len(self.states):,} to come")
         bad = sum(self.score(each)[1] for each in self.states)
-        share = 100 * counts[State.DONE] / total
+        share = 100 * counts[State.DONE] / max(1, self.total)
         left = self.minutes_left()
         return (
-            f"{total:,} trials: {', '.join(parts)}; {share:.0f} % done"
+            f"{self.total:,} trials: {', '.join(parts)}; {share:.0f} % done"
             + (f"; {bad:,} of them failed: their metric is not finite" if bad else "")
             + ("" if left is None else f"; about {duration(left)} left")
         )
@@ -149,7 +165,7 @@ class Overview:
             "profile": self.plan.profile.name,
             "metric": self.plan.study.metric,
             "counts": {str(state): count for state, count in self.counts.items()},
-            "percent": 100 * done / len(self.states),
+            "percent": 100 * done / max(1, self.total),
             "minutes_left": left,
             "trials": [self._trial_record(each) for each in self.states],
         }
@@ -198,10 +214,10 @@ class Overview:
         return [each for each in self.states if each.state == state]
 
 
-def of(plan: Plan, states: Sequence[TrialState]) -> Overview:
-    """Return the overview of a survey."""
+def of(plan: Plan, states: Sequence[TrialState], planned: int | None = None) -> Overview:
+    """Return the overview of a survey; of a search `planned` is how many trials it has."""
     results = [each.result for each in states if each.result is not None]
-    return Overview(plan, states, predict.basis(plan, results))
+    return Overview(plan, states, predict.basis(plan, results), planned)
 
 
 def duration(minutes: float) -> str:

@@ -1,14 +1,16 @@
 """What one start of the driver is about: the grid, and where it lives."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnlab.ablation import cells, rundir, strict_yaml
 from attnlab.ablation.cells import Cell, Result, Trial
 from attnlab.ablation.errors import UserError, show
 from attnlab.ablation.schema import Profile, Study
+from attnlab.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ def claim_directory(plan: Plan) -> None:
     """Mark the study's directory, which must be locked and checked, as that of this stanza."""
     record = {"study": plan.study.name, "profile": plan.profile.name, "stanza": plan.stanza}
     rundir.write_json(plan.directory / "study.json", record)
+
+
+def keep_base(plan: Plan) -> Plan:
+    """Return the plan with a copy of its base experiment, which lies in the study's directory.
+
+    Editing the file changes nothing for trials that wait, then. Equal contents share a copy.
+    """
+    content = plan.base.read_bytes()
+    name = f"{plan.base.stem}-{hashlib.sha256(content).hexdigest()[:8]}{plan.base.suffix}"
+    copy = plan.directory / ".base" / name
+    if not copy.exists():
+        write_atomically(copy, content)
+    return replace(plan, base=copy)
 
 
 def check_logged(plan: Plan, results: Iterable[Result]) -> None:

@@ -78,3 +78,23 @@ def plan_of_study(options: argparse.Namespace, ablations: Ablations, name: str) 
     plan = planning.make(study, profile, options.output_dir, options.data_root)
     planning.check_directory(plan)
     return plan
+
+
+class Watched:
+    """Files that a run has read, and that somebody may edit while it goes on.
+
+    Args:
+        paths: The files.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._contents = {path: path.read_bytes() for path in dict.fromkeys(paths)}
+
+    def changes(self) -> list[str]:
+        """Return one line for each file that is no longer what it was."""
+        return [
+            f"{path} has changed since this run read it: the run is that of the earlier one, and "
+            "the next start reads the new one"
+            for path, content in self._contents.items()
+            if not path.exists() or path.read_bytes() != content
+        ]

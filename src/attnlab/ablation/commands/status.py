@@ -1,17 +1,21 @@
 """Showing what every trial of a study is doing, or how far all studies are."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attnlab.ablation import overview, parse, survey
-from attnlab.ablation.commands.options import Trials, add_study, plan_of, plan_of_study
+from attnlab.ablation.commands.options import Trials, add_study, plan_of_study
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.overview import Overview
 from attnlab.ablation.plan import Plan
+from attnlab.ablation.schema import Ablations
 from attnlab.ablation.slurm.queue import SlurmQueue
+from attnlab.ablation.states import TrialState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,18 +44,43 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
             raise UserError("--watch needs the --study to watch")
         _all_studies(options)
         return 0
-    plan = plan_of(options)
+    look = _looking(options, parse.load(options.file), options.study)
     if options.json:
-        print(json.dumps(_overview(plan).record(), indent=1))
+        print(json.dumps(look().record(), indent=1))
     elif options.watch is None:
-        _show(_overview(plan), options.all)
+        _show(look(), options.all)
     else:
-        _watch(plan, options.all, options.watch)
+        _watch(look, options.all, options.watch)
     return 0
 
 
-def _overview(plan: Plan) -> Overview:
-    return overview.of(plan, survey.survey(plan, [SlurmQueue(plan.directory)]))
+def _looking(
+    options: argparse.Namespace, ablations: Ablations, name: str
+) -> Callable[[], Overview]:
+    """Return what looks at one study, which it plans once where it can.
+
+    Raises:
+        UserError: An option names what there is not, or the directory holds something else.
+    """
+    if name not in ablations.searches:
+        plan = plan_of_study(options, ablations, name)
+        return lambda: overview.of(plan, _survey(plan))
+
+    from attnlab.ablation.search import plan as searches
+
+    found = searches.make(argparse.Namespace(**{**vars(options), "study": name}))
+
+    def look() -> Overview:
+        begun = [each.trial for each in searches.records(found)]
+        cells = tuple(trial.cell for trial in begun)
+        plan = dataclasses.replace(found.plan, cells=cells, trials=tuple(begun))
+        return overview.of(plan, _survey(plan), found.search.trials)
+
+    return look
+
+
+def _survey(plan: Plan) -> list[TrialState]:
+    return survey.survey(plan, [SlurmQueue(plan.directory)])
 
 
 def _all_studies(options: argparse.Namespace) -> None:
@@ -59,12 +88,13 @@ def _all_studies(options: argparse.Namespace) -> None:
     ablations = parse.load(options.file)
     profile = ablations.profile(options.profile)
     records = {}
-    for name, study in ablations.studies.items():
+    studies = {name: search.study for name, search in ablations.searches.items()}
+    for name, study in {**ablations.studies, **studies}.items():
         if study.base not in profile.bases:
             line = f"profile {profile.name} has no base {study.base!r}"
         else:
             try:
-                seen = _overview(plan_of_study(options, ablations, name))
+                seen = _looking(options, ablations, name)()
             except UserError as error:  # another study may well be readable
                 line = str(error)
             else:
@@ -96,7 +126,7 @@ def _lines(seen: Overview, every: bool) -> list[str]:
     ]
     details = list(seen.trial_lines(every))
     return [
-        seen.plan.title, "", *lines, *([left_out] if left_out else []), "",
+        seen.title, "", *lines, *([left_out] if left_out else []), "",
         *details, *([""] if details else []), seen.summary,
     ]  # fmt: skip
 
@@ -119,26 +149,26 @@ def _rendered(seen: Overview, every: bool) -> "RenderableType":
     texts = [Text(left_out)] if left_out else []
     tables = [table] if rows else []
     summary = Text(seen.summary, style="bold")
-    return Group(Text(seen.plan.title), *tables, *texts, *details, summary)
+    return Group(Text(seen.title), *tables, *texts, *details, summary)
 
 
 def _headings(seen: Overview) -> tuple[str, ...]:
     return "cell", "done", seen.plan.study.metric, "others"
 
 
-def _watch(plan: Plan, every: bool, seconds: float) -> None:
+def _watch(look: Callable[[], Overview], every: bool, seconds: float) -> None:
     """Show the study again and again; Ctrl-C ends it, which is no failure."""
     try:
         if not sys.stdout.isatty():
             while True:
-                _show(_overview(plan), every)
+                _show(look(), every)
                 print(flush=True)
                 time.sleep(seconds)
         from rich.live import Live
 
         with Live(auto_refresh=False) as live:
             while True:
-                live.update(_rendered(_overview(plan), every), refresh=True)
+                live.update(_rendered(look(), every), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return
