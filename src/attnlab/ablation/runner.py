@@ -75,7 +75,7 @@ class Runner:
                 )
                 for key, trial in first.items()
             ]
-            for event in self._events(jobs):
+            for event in self.events(jobs):
                 if isinstance(event, Ended) and event.failure is not None:
                     failed[event.job.name] = event.failure.error.removeprefix("attnlab: error: ")
         if self._stopped:
@@ -101,7 +101,7 @@ class Runner:
                 with rundir.locked(lock, complaint, patience_s=rundir.PATIENCE_S):
                     pass
         trials = {str(trial.run_dir): trial for trial in missing}
-        with contextlib.closing(self._events(map(self._job, missing))) as events:
+        with contextlib.closing(self.events(map(self._job, missing))) as events:
             for event in events:
                 if isinstance(event, Started):
                     self._view.started(trials[event.job.name])
@@ -111,7 +111,8 @@ class Runner:
                     yield from self._ended(trials[event.job.name], event)
                 self._view.tick()
 
-    def _events(self, jobs: Iterable[Job]) -> Events:
+    def events(self, jobs: Iterable[Job]) -> Events:
+        """Run jobs and say what happens, as `Launcher.run`; Ctrl-C is answered meanwhile."""
         with contextlib.closing(self._launcher.run(jobs)) as events:
             for event in events:
                 while self._news:

@@ -10,6 +10,7 @@ from attnlab.ablation.cells import Result
 from attnlab.ablation.commands.options import Trials, add_places, plan_of, plan_of_study
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.plan import Plan
+from attnlab.ablation.search import command as search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,8 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     if options.all:
         _write_all(options)
         return 0
+    if search.is_search(options):
+        return search.report(options, trials)
     plan = plan_of(options)
     write(plan, plan.results())
     return 0

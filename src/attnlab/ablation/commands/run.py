@@ -143,6 +143,10 @@ def _list(ablations: Ablations) -> None:
         for axis in study.axes:
             values = ", ".join(str(label) for label, _ in axis.cells)
             print(f"      {axis.name}: {values}; seeds {', '.join(map(str, study.seeds))}")
+    for each in ablations.searches.values():
+        print(f"  {each.study.name}: {each.study.question}")
+        names = ", ".join(dimension.name for dimension in each.space)
+        print(f"      search over {names}: {each.trials} trials, sampler {each.sampler}")
     print("profiles:")
     for profile in ablations.profiles.values():
         print(f"  {profile.name}: {profile.about}")

@@ -143,7 +143,7 @@ def _run_shared(found: SearchPlan, options: argparse.Namespace, trials: Trials) 
         with postgres.Shared(url, found.name) as drivers:
 
             def begin() -> optuna.Study:
-                study = postgres.open_study(url, found, drivers)
+                study = postgres.open_study(found, drivers)
                 planning.claim_directory(found.plan)
                 return study
 

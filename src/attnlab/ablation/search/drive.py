@@ -46,7 +46,7 @@ class Drive:
         running: dict[str, Asked] = {}
         while not self.runner.interrupted and (first := self.ledger.ask()) is not None:
             jobs = self._jobs(first, running)
-            with contextlib.closing(self.runner._events(jobs)) as events:
+            with contextlib.closing(self.runner.events(jobs)) as events:
                 for event in events:
                     if isinstance(event, Started):
                         self.view.started(running[event.job.name].trial)

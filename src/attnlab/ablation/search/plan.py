@@ -107,7 +107,7 @@ def make(options: argparse.Namespace) -> SearchPlan:
     varied = _varied(search)
     fixed = dataclasses.replace(search.study, overrides={**search.study.overrides, **varied})
     stated = ablations.profile(options.profile)
-    profile = adapt(stated, fixed, options.settings, options.devices_per_cell)
+    profile = adapt(stated, fixed, options.settings, options.devices_per_cell, options.budget)
     if options.data_root is not None and not options.data_root.is_dir():
         raise UserError(f"--data.root must be a folder, not {str(options.data_root)!r}")
     planning.make(fixed, profile, options.output_dir)  # refuses what cannot be varied

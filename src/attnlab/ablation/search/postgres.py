@@ -65,6 +65,7 @@ class Shared:
         self._search = zlib.crc32(search.encode()) - 2**31
         self._number = secrets.randbelow(2**31)
         self.name = str(self._number)
+        self._storages: list[RDBStorage] = []
 
     def __enter__(self) -> Self:
         engine = sqlalchemy.create_engine(
@@ -83,7 +84,17 @@ class Shared:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for storage in self._storages:
+            storage.remove_session()
+            storage.engine.dispose()
         self._connection.close()
+
+    def storage(self) -> RDBStorage:
+        """Return the database as Optuna's storage, for as long as this context lasts."""
+        address = self._url.render_as_string(hide_password=False)
+        storage = RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+        self._storages.append(storage)
+        return storage
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -109,7 +120,7 @@ class Shared:
         return found.scalar() is True
 
 
-def open_study(url: URL, found: SearchPlan, drivers: Shared) -> optuna.Study:
+def open_study(found: SearchPlan, drivers: Shared) -> optuna.Study:
     """Return the search as the database has it, where it is made if it is not there.
 
     Raises:
@@ -119,9 +130,7 @@ def open_study(url: URL, found: SearchPlan, drivers: Shared) -> optuna.Study:
     stanza = cells.canonical(dict(found.plan.stanza))
     with drivers.exclusive():  # also while the tables are made
         study = optuna.create_study(
-            storage=RDBStorage(
-                url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True}
-            ),
+            storage=drivers.storage(),
             study_name=found.name,
             direction=found.search.study.direction,
             load_if_exists=True,
