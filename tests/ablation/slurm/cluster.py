@@ -1,23 +1,23 @@
 """A real SLURM on this machine: two nodes with a fake GPU each, up in about a second.
 
 Each cluster has its own directory, ports, key and sockets, so that several live side by side. It
-takes root, and the packages slurm-wlm and munge. `python tests/ablation/slurm/cluster.py COMMAND`
+takes root, and the packages slurm-wlm and munge. `python -m tests.ablation.slurm.cluster COMMAND`
 runs a command line with a cluster's environment, for work by hand.
 """
 
 import os
-import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from tests.ablation.slurm import processes
+from tests.ablation.slurm.processes import wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
 LOW, HIGH = "low", "high"  # partitions: jobs of `high` preempt those of `low`
@@ -100,6 +100,12 @@ class Cluster:
         }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._cleared: set[str] = set()
+        # It ends all that is left when this process is killed, by which its input closes.
+        self._keeper = subprocess.Popen(
+            [sys.executable, processes.__file__, str(self.root)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         try:
             self._write(cpus, settings)
             self._start_munge()
@@ -198,7 +204,7 @@ class Cluster:
         """
         self._daemons[name].kill()
         self._daemons[name].wait()
-        self._kill(f"SLURMD_NODENAME={name}")
+        processes.kill(self.root, f"SLURMD_NODENAME={name}")
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=power")
 
     def start_node(self, name: str) -> None:
@@ -210,11 +216,11 @@ class Cluster:
         for daemon in reversed(self._daemons.values()):
             daemon.kill()
             daemon.wait()
-        self._kill()
-        shutil.rmtree(self.root, ignore_errors=True)
+        processes.clean_up(self.root)
+        self._keeper.communicate()
 
     def _write(self, cpus: int, settings: dict[str, object]) -> None:
-        first, *others = _free_ports(1 + len(self.names))
+        first, *others = processes.free_ports(1 + len(self.names))
         nodes = [
             NODE.format(index=index, port=port, cpus=cpus) for index, port in enumerate(others, 1)
         ]
@@ -245,66 +251,16 @@ class Cluster:
         wait_for((folder / "socket").exists, "munge's socket")
 
     def _daemon(self, name: str, *command: str) -> None:
-        # By this environment a node's steps are found; and no daemon outlives a killed test.
+        # By this environment all that runs on a node is found.
         with (self.root / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
+                command,
                 env={**self.environment, "SLURMD_NODENAME": name},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
             )
-
-    def _kill(self, *marks: str) -> None:
-        """Kill the processes of this cluster whose environment has the marks, until none is left.
-
-        A step starts further processes while others are killed, so one look is not enough.
-        """
-        wanted = {f"SLURM_CONF={self.environment['SLURM_CONF']}", *marks}
-        deadline = time.monotonic() + 10
-        while found := [pid for pid, has in _environments() if wanted <= has]:
-            assert time.monotonic() < deadline, f"processes {found} do not die"
-            for pid in found:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.01)
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Wait for what other processes do."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, below those the kernel gives to clients."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(20000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
-
-
-def _environments() -> Iterator[tuple[int, set[str]]]:
-    """Yield each other process that can be looked at, with the environment it began with."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
-            try:
-                words = (folder / "environ").read_bytes()
-            except OSError:  # it ended, or it is not ours to look at
-                continue
-            yield int(folder.name), set(words.decode(errors="replace").split("\0"))
 
 
 if __name__ == "__main__":
