@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from attnlab.ablation import attempts, overview, rundir, survey
+from attnlab.ablation import attempts, overview, parse, rundir, survey
 from attnlab.ablation import plan as planning
 from attnlab.ablation.attempts import Attempt, Failure, Kind
 from attnlab.ablation.cells import Trial
 from attnlab.ablation.plan import Plan
+from attnlab.ablation.search import plan as searches
 from attnlab.ablation.states import Placement, State
 from tests.ablation.simulated import simulate, write_run
 
@@ -283,3 +284,32 @@ def test_planning_checks_every_key_once(tmp_path: Path) -> None:
     assert len(plan.trials) == 10_000
     assert time.process_time() - start < 5
     planning.check_directory(plan)
+
+
+def test_a_search_shows_what_it_has_begun(lab: Any, tmp_path: Path) -> None:
+    lab.stanzas["studies"]["rate"] = {
+        "question": "Which rate?",
+        "base": "fake",
+        "space": {"rate": {"key": "model.value", "low": 0.0, "high": 1.0}},
+        "search": {"trials": 5},
+        "metric": "val/top1",
+    }
+    lab.write()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(lab.root)
+        search = parse.load(Path("ablations.yaml")).searches["rate"]
+        profile = parse.load(Path("ablations.yaml")).profile("laptop")
+        plan = planning.make(search.study, profile, Path("runs/ablations"))
+        found = searches.of(search, plan)
+        planning.claim_directory(found.plan)
+        for number, score in enumerate([0.25, 0.5]):
+            trial = found.trial(number, {"rate": score})
+            write_run(trial, changes={"metrics": {"val/top1": score}})
+            searches.note(number, trial)
+    code, out, _ = lab.command("status", "--study", "rate")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "search rate, profile laptop: 2 of 5 trials begun"
+    assert [line.split()[-2:] for line in lines[3:5]] == [["1/1", "0.25"], ["1/1", "0.5"]]
+    assert lines[-1] == "5 trials: 2 done, 3 to come; 40 % done"
+    assert "rate: 5 trials: 2 done, 3 to come; 40 % done" in lab.command("status")[1]
