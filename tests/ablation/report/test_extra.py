@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from attnlab.ablation.cells import expand
-from attnlab.ablation.report import columns, export, markdown, table
+from attnlab.ablation.report import columns, document, export, markdown, table
 from attnlab.ablation.report.rows import build
 from tests.ablation.report.fakes import PROFILE, axis, results, study
 
@@ -53,12 +53,12 @@ def test_columns_show_mean_and_spread_of_sound_runs(report):
 
 
 def test_page_sets_them_beside_the_metric(report):
-    page = markdown.page(report, [])
+    page = markdown.body(document.sections(report, []), 2)
     assert "| mixer | test top-1 accuracy (%) | cka | val top-1 accuracy (%) |" in page
     assert "| b | 55.00 ± 7.07 (2) | -0.00200 (1) | — | 30.5 ± 0.7 |" in page
     assert "diag/kernel\\_effective" in page or "diag/kernel_effective" in page
     bare = build(study(axis("mixer", "a"), baseline={"mixer": "a"}), PROFILE, [], [])
-    assert "Further metrics" not in markdown.page(bare, [])
+    assert "Further metrics" not in markdown.body(document.sections(bare, []), 2)
 
 
 @pytest.mark.parametrize(

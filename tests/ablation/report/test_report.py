@@ -35,10 +35,14 @@ def test_write_leaves_all_files_and_prints(written):
     assert sorted(path.name for path in out_dir.iterdir()) == [
         "curves.png",
         "curves.svg",
+        "pareto.png",
+        "pareto.svg",
         "plot.png",
         "plot.svg",
+        "report.html",
         "report.md",
         "results.csv",
+        "results.tex",
         "summary.csv",
     ]
     assert "This study separates its cells" in printed

@@ -38,9 +38,9 @@ def test_difference_is_paired_with_the_baseline(tmp_path):
     # differences -0.20, -0.17, -0.20 and 0.01, 0.00, 0.02; t(2) = 4.302653
     assert below.difference.mean == pytest.approx(-0.19)
     assert below.difference.half_width == pytest.approx(0.0430265, rel=1e-5)
-    assert below.difference.excludes_zero is True
+    assert below.difference.differs is True
     assert above.difference.half_width == pytest.approx(0.0248414, rel=1e-5)
-    assert above.difference.excludes_zero is False
+    assert above.difference.differs is False
     assert baseline.difference is None
 
 
@@ -115,7 +115,7 @@ def test_single_seed_gives_differences_without_interval_and_no_verdict(tmp_path)
     made = report(tmp_path, seeds=(1,))
 
     assert made.rows[0].difference.mean == pytest.approx(-0.17)
-    assert made.rows[0].difference.excludes_zero is None
+    assert made.rows[0].difference.differs is None
     assert made.separation is None
 
 

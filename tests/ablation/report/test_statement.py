@@ -3,7 +3,7 @@ import math
 import pytest
 
 from attnlab.ablation.cells import Result, expand
-from attnlab.ablation.report import statement
+from attnlab.ablation.report import conditions, footnotes, statement
 from attnlab.ablation.report.rows import build
 from tests.ablation.report.fakes import PROFILE, axis, record, results, study
 
@@ -22,7 +22,7 @@ def report(tmp_path, value=value, skip=lambda _: False, change=lambda r: r, **ch
 
 
 def facts(made):
-    return dict(statement.conditions(made))
+    return dict(conditions.conditions(made))
 
 
 def changed(when, **entries):
@@ -62,7 +62,7 @@ def test_verdict_with_one_seed(tmp_path):
 
 def test_differences_are_counted(tmp_path):
     assert statement.differences(report(tmp_path)) == (
-        "The 95 % interval of the difference from the baseline excludes 0 for 1 of 2 cells."
+        "1 of 2 cells differs from the baseline after correction for 2 comparisons (Holm, 5 %)."
     )
     assert statement.differences(report(tmp_path, seeds=(0,))) == ""
 
@@ -124,7 +124,7 @@ def test_the_company_in_which_speed_was_measured_is_said(tmp_path, workers, fact
     )
 
     assert facts(made).get("Side by side") == fact
-    assert note in statement.footnotes(made)[-1]
+    assert note in footnotes.footnotes(made)[-1]
 
 
 def test_mixed_code_is_said(tmp_path):
@@ -133,9 +133,12 @@ def test_mixed_code_is_said(tmp_path):
     made = report(tmp_path, change=changed(lambda t: t.seed == 2, git=dirty))
 
     assert facts(made)["Code"] == (
-        "the cells do not all come from one state of the code: 0123456789, "
-        "0123456789 with uncommitted changes"
+        "the runs do not all come from one state of the code. commit 0123456789: 6 runs of "
+        "num_rpes=0 seeds 0, 1; num_rpes=4 seeds 0, 1; num_rpes=8 seeds 0, 1. commit 0123456789 "
+        "with uncommitted changes: 3 runs of num_rpes=0 seed 2; num_rpes=4 seed 2; num_rpes=8 seed "
+        "2"
     )
+    assert statement.gaps(made) == ["The runs come from 2 states of the code, listed under Code."]
 
 
 def test_mixed_budget_hardware_and_versions_are_said(tmp_path):
@@ -183,7 +186,7 @@ def test_nothing_finished_still_states_the_plan(tmp_path):
     ],
 )
 def test_caption(tmp_path, seeds, caption):
-    assert statement.budget_line(report(tmp_path, seeds=seeds)) == caption
+    assert conditions.budget_line(report(tmp_path, seeds=seeds)) == caption
 
 
 def test_lisa_note_is_worded_as_agreed():

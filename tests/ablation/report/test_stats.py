@@ -13,7 +13,6 @@ from attnlab.ablation.report.stats import (
 )
 
 
-
 def test_std_divides_by_n_minus_one():
     summary = summarise([2.0, 4.0, 9.0])
 

@@ -39,12 +39,15 @@ def cells(lines, start):
 
 
 def test_wide_terminal_shows_one_table(tmp_path):
-    lines = shown(report(tmp_path), 160)
+    lines = shown(report(tmp_path), 180)
 
     assert cells(lines, "lisa") == [
         "lisa",
         "52.00 ± 2.65 (3)",
-        "-19.00 [-23.30, -14.70]",
+        "3 (3.0)",
+        "-19.00 [-21.69, -13.62]",
+        "4.30",
+        "0.006",
         "yes",
         "104.3k",
         "0.0123",
@@ -53,8 +56,14 @@ def test_wide_terminal_shows_one_table(tmp_path):
         "21.0",
         "0.41, 0.41",
     ]
-    assert cells(lines, "qna")[1:4] == ["71.00 ± 1.00 (3)", "baseline", "—"]
-    assert cells(lines, "self_attention")[2:4] == ["+1.00 [-1.48, +3.48]", "no"]
+    assert cells(lines, "qna")[1:5] == ["71.00 ± 1.00 (3)", "2 (1.8)", "baseline", "—"]
+    assert cells(lines, "self_attention")[2:7] == [
+        "1 (1.2)",
+        "+1.00 [-1.69, +3.69]",
+        "2.48",
+        "0.225",
+        "no",
+    ]
     assert cells(lines, "depthwise")[1:4] == ["61.00 ± 1.41 (2), 1 failed", "—", "—"]
 
 
@@ -63,16 +72,16 @@ def test_narrow_terminal_shows_results_and_costs_apart(tmp_path):
 
     assert max(map(len, lines)) <= 100
     rows = [line.split() for line in lines if line.startswith("self_attention ")]
-    assert [row[-1] for row in rows] == ["no", "0.41"]
+    assert [row[-1] for row in rows] == ["2.48", "no", "0.41"]
     assert rows[0][1:4] == ["72.00", "±", "1.00"]
 
 
 def test_headings_break_into_short_lines(tmp_path):
-    lines = shown(report(tmp_path), 160)
+    lines = shown(report(tmp_path), 180)
 
     heading = " ".join(" ".join(lines[:6]).split())
     assert "difference, points" in heading
-    assert "[95 % interval]" in heading
+    assert "[95 % bootstrap]" in heading
 
 
 def test_verdict_gaps_and_conditions_follow(tmp_path):
@@ -102,7 +111,7 @@ def test_fewer_pairs_than_runs_are_named(tmp_path):
 
     assert columns.difference(made.metric, made.rows[0]).endswith("(2 pairs)")
     assert columns.difference(gone.metric, gone.rows[0]) == "-20.00 (1 pair)"
-    assert columns.excludes_zero(gone.rows[0]) == "—"
+    assert columns.differs(gone.rows[0]) == "—"
 
 
 def test_overhead_shows_median_and_maximum(tmp_path):

@@ -128,6 +128,11 @@ def overhead(row: Row) -> str:
     return f"{median(known):.2f}, {max(known):.2f}"
 
 
+def short(row: Row) -> str:
+    """The values of a cell without the names of its axes."""
+    return "/".join(str(label) for label in row.cell.labels.values())
+
+
 def count(value: float) -> str:
     """A count to four digits: 104.3k, 5.717M."""
     if math.isnan(value):

@@ -1,6 +1,6 @@
 """Writing a whole report: terminal, Markdown, CSV, LaTeX, HTML and pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +43,13 @@ class Written:
 
     report: Report
     out_dir: Path
+    sections: Sequence[document.Section]
     drawings: webpage.Drawings
 
     def article(self, level: int = 1) -> str:
         """Return the study as a part of a page, its heading of this level."""
-        made = document.sections(self.report, tuple(self.drawings))
         tiles = glance.tiles(self.report)
-        return webpage.study(self.report.study.name, tiles, made, self.drawings, level)
+        return webpage.study(self.report.study.name, tiles, self.sections, self.drawings, level)
 
 
 def write_report(report: Report, out_dir: Path, console: Console | None = None) -> Written:
@@ -72,19 +72,9 @@ def write_report(report: Report, out_dir: Path, console: Console | None = None) 
     export.write_results(report, out_dir / "results.csv")
     export.write_summary(report, out_dir / "summary.csv")
     name = report.study.name
-    written = Written(report, out_dir, drawings)
-    links = [
-        document.Section(
-            "",
-            [
-                document.Text(
-                    "Every run: results.csv. Every cell: summary.csv. For a paper: results.tex."
-                )
-            ],
-        )
-    ]
-    made = [*document.sections(report, tuple(drawings)), *links]
-    _write(out_dir / "report.md", markdown.page(name, made))
+    sections = document.sections(report, tuple(drawings))
+    written = Written(report, out_dir, sections, drawings)
+    _write(out_dir / "report.md", markdown.page(name, sections) + LINKS)
     _write(out_dir / "results.tex", latex.table(report))
     _write(
         out_dir / "report.html", webpage.page(f"{name}: {report.study.question}", written.article())

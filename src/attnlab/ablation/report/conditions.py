@@ -117,8 +117,7 @@ def _code(report: Report) -> str:
     if len(found) < 2:
         return found[0].name if found else ""
     states = [
-        f"{one.name}: {words.count(one.runs, 'run')} of {words.some(one.cells, ', ')}"
-        for one in found
+        f"{one.name}: {words.count(one.runs, 'run')} of {words.some(one.cells)}" for one in found
     ]
     return f"the runs do not all come from one state of the code. {words.some(states, '. ')}"
 

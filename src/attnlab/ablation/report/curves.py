@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnlab.ablation.report import style
+from attnlab.ablation.report.columns import short
 from attnlab.ablation.report.conditions import budget_line
 from attnlab.ablation.report.metric import Metric
 from attnlab.ablation.report.rows import Report, Row, Run, number
@@ -90,7 +91,7 @@ def curves_figure(report: Report, compact: bool = False) -> Figure | None:
     caption = f"{budget_line(report)} · mean over seeds, band: ± std"
     with matplotlib.rc_context(style.settings(compact)):
         title = f"{report.study.name}: learning curves"
-        fig = style.figure(0.9 + 3.4 * lines, title, caption, compact)
+        fig = style.figure(0.9 + (2.6 if compact else 3.4) * lines, title, caption, compact)
         grid = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.flat)
         for ax, panel in zip(axes, panels, strict=False):
@@ -98,7 +99,10 @@ def curves_figure(report: Report, compact: bool = False) -> Figure | None:
             ax.set_title(panel.title, loc="left", fontsize=10)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        style.legend(grid[0, -1], panels[0].legend)
+        if compact:
+            style.legend_below(fig, grid[0, 0], panels[0].legend)
+        else:
+            style.legend(grid[0, -1], panels[0].legend)
         for ax in grid[:, 0]:
             ax.set_ylabel(metric.label)
         for ax in grid[-1, :]:
@@ -144,13 +148,12 @@ def _best(report: Report) -> Panel:
     """The best cells, and the baseline."""
     best = sorted(report.ranked, key=lambda row: row.place or 0)[: len(style.CATEGORIES) - 1]
     shown = [*best, *(row for row in [report.baseline] if row and row not in best)]
-    names = [
-        f"{row.cell.name}{' (baseline)' if row.is_baseline else ''}".replace(",", "\n")
-        for row in shown
-    ]
+    marks = [" (baseline)" if row.is_baseline else "" for row in shown]
+    names = [f"{short(row)}{mark}" for row, mark in zip(shown, marks, strict=True)]
     title = f"the {len(best)} best of {len(report.rows):,} cells"
+    legend = "/".join(axis.name for axis in report.axes)
     rows = dict(zip(names, shown, strict=True))
-    return Panel(title, "", names, style.CATEGORIES, rows)
+    return Panel(title, legend, names, style.CATEGORIES, rows)
 
 
 def _draw(ax: Axes, panel: Panel, drawn: dict[str, Curve], metric: Metric) -> None:

@@ -95,6 +95,6 @@ def _labels(report: Report, row: Row) -> dict[str, object]:
 
 def _write(path: Path, names: Sequence[str], lines: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([line.get(name, "") for name in names] for line in lines)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from attnlab.ablation.report import columns, style
 from attnlab.ablation.report.columns import Column
@@ -54,18 +54,14 @@ def front(cost: Sequence[float], value: Sequence[float]) -> list[int]:
     Returns:
         Indices by rising cost.
     """
-    known = [index for index, one in enumerate(cost) if math.isfinite(one)]
-    order = sorted(known, key=lambda index: (cost[index], -value[index]))
-    chosen: list[int] = []
-    for index in order:
-        last = chosen[-1] if chosen else None
-        if (
-            last is None
-            or value[index] > value[last]
-            or (value[index] == value[last] and cost[index] == cost[last])
-        ):
-            chosen.append(index)
-    return chosen
+    costs, values = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    order = np.lexsort((-values, costs))
+    order = order[np.isfinite(costs[order])]
+    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], values[order])))[:-1]
+    better = values[order] > best_before
+    leader = order[np.maximum.accumulate(np.where(better, np.arange(len(order)), 0))]
+    equal = (values[order] == values[leader]) & (costs[order] == costs[leader])
+    return [int(index) for index in order[better | equal]]
 
 
 def fronts(report: Report) -> dict[str, list[Row]]:
@@ -143,11 +139,12 @@ def _draw(ax: Axes, report: Report, cost: Cost, best: Sequence[Row]) -> None:
             linewidth=1.6, zorder=5)  # fmt: skip
     if min(x) > 0 and max(x) > 8 * min(x):
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+        ax.minorticks_off()
     else:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: columns.brief(value)))
-    ax.margins(x=0.12, y=0.14)
+    ax.margins(x=0.2, y=0.14)
     _name(ax, report, best, points, cost.more_is_better)
     ax.set_xlabel(f"{cost.label} {'→ more is better' if cost.more_is_better else '→ costs more'}")
     style.bare(ax, "y")
@@ -168,7 +165,7 @@ def _name(
     picked = {round(k * (len(best) - 1) / max(count - 1, 1)) for k in range(count)}
     for index in sorted(picked):
         text = ax.annotate(
-            short(best[index]),
+            columns.short(best[index]),
             points[index],
             xytext=(5 if to_left else -5, 5),
             textcoords="offset points",
@@ -177,8 +174,3 @@ def _name(
             zorder=6,
         )
         text.set_in_layout(False)
-
-
-def short(row: Row) -> str:
-    """Return the values of a cell without the names of its axes."""
-    return "/".join(str(label) for label in row.cell.labels.values())

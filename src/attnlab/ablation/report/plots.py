@@ -56,7 +56,9 @@ def metric_figure(report: Report, compact: bool = False) -> Figure | None:
         fig = style.figure(height, report.study.question, caption, compact)
         ax = fig.add_subplot()
         (_draw_numbers if position.numeric else _draw_names)(ax, report, position, series)
-        if colour is not None:
+        if colour is not None and compact:
+            style.legend_below(fig, ax, colour.name)
+        elif colour is not None:
             style.legend(ax, colour.name)
     return fig
 

@@ -100,7 +100,13 @@ class Row:
 
     def metric(self, tag: str) -> float:
         """Median of a logged metric over the runs, NaN if none logged it."""
-        return self.typical(lambda run: run.metrics.get(tag, math.nan))
+        if tag not in self._medians:
+            self._medians[tag] = self.typical(lambda run: run.metrics.get(tag, math.nan))
+        return self._medians[tag]
+
+    @cached_property
+    def _medians(self) -> dict[str, float]:
+        return {}
 
     def summary(self, tag: str) -> Summary:
         """Mean, std and n of a logged metric over the runs that did not fail and have it."""

@@ -47,7 +47,9 @@ SETTINGS: Any = {
 
 def settings(compact: bool = False) -> Any:
     """The settings of a figure; a compact one leaves its text to be set as text by a browser."""
-    return SETTINGS | ({"svg.fonttype": "none", "font.size": 10, "axes.labelsize": 10} if compact else {})
+    return SETTINGS | (
+        {"svg.fonttype": "none", "font.size": 10, "axes.labelsize": 10} if compact else {}
+    )
 
 
 def figure(height: float, title: str, caption: str, compact: bool = False) -> Figure:
@@ -74,7 +76,7 @@ def colours(axis: Axis) -> list[str]:
     if not axis.numeric:
         return [CATEGORIES[index % len(CATEGORIES)] for index in range(count)]
     scale = matplotlib.colormaps["viridis"]
-    return [matplotlib.colors.to_hex(scale(0.85 * k / max(count - 1, 1))) for k in range(count)]
+    return [matplotlib.colors.to_hex(scale(0.72 * k / max(count - 1, 1))) for k in range(count)]
 
 
 def bare(ax: Axes, grid: Literal["x", "y"]) -> None:
@@ -89,9 +91,17 @@ def legend(ax: Axes, title: str) -> None:
     ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
 
 
+def legend_below(fig: Figure, ax: Axes, title: str) -> None:
+    """Name the colours of `ax` below a compact figure, which is too narrow for more beside it."""
+    handles, names = ax.get_legend_handles_labels()
+    columns = max(1, min(len(names), 56 // max(4 + max(map(len, names), default=1), 8)))
+    fig.legend(handles, names, title=title, loc="outside lower center", ncols=columns, fontsize=9)
+
+
 def save(fig: Figure, out_dir: Path, stem: str) -> None:
     """Write ``<stem>.png`` and ``<stem>.svg``."""
     save_png(fig, out_dir / f"{stem}.png")
+    fig.set_layout_engine("none")  # the layout stands, and takes as long as all the rest
     with matplotlib.rc_context(SETTINGS):
         fig.savefig(out_dir / f"{stem}.svg", metadata={"Date": None})
 

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,8 @@ from attnlab.ablation.report.rows import Report, Row
 
 LIMIT = 50
 """Most cells shown."""
+GAP = 2
+"""Blanks between columns."""
 
 
 def show(report: Report, console: Console) -> None:
@@ -23,13 +26,15 @@ def show(report: Report, console: Console) -> None:
     rows = document.selected(report, LIMIT)
     if note := document.selection_note(report, rows):
         console.print(Text(note, style="dim"))
-    shown = [
-        *columns.result_columns(report),
-        *columns.extra_columns(report),
-        *columns.cost_columns(),
-        *columns.time_columns(),
+    kinds = [
+        columns.result_columns(report),
+        columns.extra_columns(report),
+        [*columns.cost_columns(), *columns.time_columns()],
     ]
-    for part in _groups(report, rows, shown, console):
+    whole = [column for kind in kinds for column in kind]
+    room = console.width + GAP - _width(rows, columns.axis_columns(report))
+    parts = [part for kind in kinds for part in _groups(rows, kind, room)]
+    for part in [whole] if _width(rows, whole) <= room else parts:
         console.print(table(report, rows, part))
         console.print()
     found = report.separation
@@ -49,7 +54,7 @@ def show(report: Report, console: Console) -> None:
 def table(report: Report, rows: Sequence[Row], shown: Sequence[Column]) -> Table:
     """A table of the axes and the columns `shown`, a line per row."""
     axes = columns.axis_columns(report)
-    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    grid = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
     made = document.table(report, rows, [*axes, *shown])
     for index, column in enumerate((*axes, *shown)):
         grid.add_column(
@@ -63,22 +68,28 @@ def table(report: Report, rows: Sequence[Row], shown: Sequence[Column]) -> Table
     return grid
 
 
-def _fits(report: Report, rows: Sequence[Row], shown: Sequence[Column], console: Console) -> bool:
-    unbounded = console.options.update_width(10_000)
-    made = table(report, rows, shown)
-    return console.measure(made, options=unbounded).maximum <= console.width
-
-
-def _groups(
-    report: Report, rows: Sequence[Row], shown: Sequence[Column], console: Console
-) -> list[list[Column]]:
-    """Columns in as few groups as each fits the terminal, in their order."""
-    groups: list[list[Column]] = []
+def _width(rows: Sequence[Row], shown: Sequence[Column]) -> int:
+    """Characters that columns take, with the space between them."""
+    width = 0
     for column in shown:
-        if groups and _fits(report, rows, [*groups[-1], column], console):
+        texts = [column.text(row) for row in rows]
+        heading = _folded(column.heading, texts).split("\n")
+        width += max(map(cell_len, (*texts, *heading))) + GAP
+    return width
+
+
+def _groups(rows: Sequence[Row], shown: Sequence[Column], room: int) -> list[list[Column]]:
+    """Columns in as few groups as each fits into `room`, in their order."""
+    groups: list[list[Column]] = []
+    left = 0
+    for column in shown:
+        width = _width(rows, [column])
+        if groups and width <= left:
             groups[-1].append(column)
         else:
             groups.append([column])
+            left = room
+        left -= width
     return groups
 
 

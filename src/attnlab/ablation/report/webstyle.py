@@ -6,7 +6,7 @@ STYLE = """\
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --soft: #9aa6b5; --line: #2d3744; --back: #0f141b; --card: #171e27;
     --blue: #6cb8ec; --good: #4cc79a; --warn: #f0a94b; --bad: #ff8a80; --best: #1a2c3c; }
-  figure svg { filter: invert(.9) hue-rotate(180deg); }
+  figure svg { filter: invert(.88) hue-rotate(180deg); }
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -73,6 +73,7 @@ a { color: var(--blue); }
   th:first-child, td:first-child { left: -.9rem; padding-left: .9rem; }
   th, td { padding: .4rem .55rem; }
   .tiles { grid-template-columns: 1fr 1fr; }
+  .tiles div:last-child:nth-child(odd) { grid-column: span 2; }
   article > figure { padding: .4rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .6rem; }
