@@ -113,9 +113,12 @@ def read_progress(run_dir: Path) -> Progress | None:
     record = read_json(run_dir / "progress.json")
     counts = [record.get(key) for key in ("step", "max_steps", "epoch", "max_epochs")]
     known = [count for count in counts if type(count) is int]
+    if len(known) != len(counts):
+        return None
+    step, max_steps, epoch, max_epochs = known
     elapsed_s = record.get("elapsed_s")
-    known_s = elapsed_s if type(elapsed_s) in (int, float) else None
-    return Progress(*known[:4], known_s) if len(known) == len(counts) else None
+    known_s = float(elapsed_s) if type(elapsed_s) in (int, float) else None
+    return Progress(step, max_steps, epoch, max_epochs, known_s)
 
 
 def read_json(path: Path) -> dict[str, Any]:
