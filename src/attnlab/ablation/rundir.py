@@ -117,7 +117,7 @@ def read_progress(run_dir: Path) -> Progress | None:
         return None
     step, max_steps, epoch, max_epochs = known
     elapsed_s = record.get("elapsed_s")
-    known_s = float(elapsed_s) if type(elapsed_s) in (int, float) else None
+    known_s = float(elapsed_s) if isinstance(elapsed_s, int | float) else None
     return Progress(step, max_steps, epoch, max_epochs, known_s)
 
 
