@@ -104,7 +104,7 @@ class Page:
 
 @contextlib.contextmanager
 def page(
-    folder: Path, width: int = 1280, height: int = 800, seconds: float = 20.0
+    folder: Path, width: int = 1280, height: int = 800, seconds: float = 60.0
 ) -> Iterator[Page]:
     """Open a page in a browser of its own, whose data lie in `folder`."""
     chromium = find()

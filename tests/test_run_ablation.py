@@ -12,6 +12,8 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from attnlab.ablation import board
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -47,6 +49,7 @@ def test_a_study_from_stanza_to_report(tmp_path):
     )
     assert all((directory / "report" / name).exists() for name in ("plot.png", "plot.svg"))
     assert len(list(directory.glob("*/seed*/events.out.tfevents.*"))) >= 4
+    assert (directory / board.FILE).exists()
     storage = JournalStorage(JournalFileBackend(str(directory / "optuna.journal")))
     (name,) = optuna.get_all_study_names(storage)
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == 4

@@ -129,7 +129,7 @@ def server(study) -> Iterator[str]:
         process.wait()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
