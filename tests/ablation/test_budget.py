@@ -69,6 +69,10 @@ def test_a_budget_is_set_in_every_cell(tmp_path: Path, budget: Any, sets: Any) -
         ({"time_limit_minutes": None}, "time_limit_minutes must be a positive number of minutes"),
         ({"nodes_per_cell": 0}, "nodes_per_cell must be an integer of at least 1, not 0"),
         ({"slurm": "gpu"}, "slurm must be a mapping, not 'gpu'"),
+        (
+            {"slurm": {"partitoin": "a"}},
+            "slurm: unknown key 'partitoin' (did you mean 'partition'?)",
+        ),
     ],
 )
 def test_what_is_out_of_range_is_said_in_one_line(tmp_path: Path, keys: Any, error: str) -> None:

@@ -18,6 +18,7 @@ from attnlab.ablation.schema import (
     Profile,
     Study,
 )
+from attnlab.ablation.slurm import settings
 
 PROFILE_OPTIONS = (
     *("overrides", "threads_per_cell", "gpus_per_cell", "nodes_per_cell"),
@@ -72,8 +73,7 @@ def _profile(name: str, node: object, folder: Path) -> Profile:
     if "time_limit_minutes" in node:
         limit = _minutes(f"{where}: time_limit_minutes", node["time_limit_minutes"])
     slurm = node.get("slurm", {})
-    if not isinstance(slurm, dict):
-        raise UserError(f"{where}: slurm must be a mapping, not {show(slurm)}")
+    settings.parse(f"{where}: slurm", slurm)  # so that what is wrong is said by every command
     return Profile(
         name=name,
         about=text(f"{where}: about", node["about"]),

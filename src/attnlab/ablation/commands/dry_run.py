@@ -1,6 +1,8 @@
 """Saying what a study would run and cost, and running nothing but a probe where it is asked for."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 from attnlab.ablation import cells, predict, resources
@@ -67,6 +69,13 @@ def show(
     if probe is not None and missing:
         from attnlab.ablation.probe import measure
 
+        load, cores = os.getloadavg()[0], resources.cores()
+        if load > cores / 2:
+            print(
+                f"run_ablation: warning: this machine is busy (load {load:.1f} on {cores} cores), "
+                "and what is measured now holds for a machine as busy",
+                file=sys.stderr,
+            )
         rests = measure(plan, probe())
         kept = predict.write_probe(plan, rests)
         print(f"\nkept for the runs to come: {kept}")
