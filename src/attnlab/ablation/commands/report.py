@@ -67,6 +67,9 @@ def _write_all(options: argparse.Namespace) -> None:
             found.append((*material, failures))
         else:
             absent[name] = "no trial has finished yet"
+    absent |= {
+        name: f"a search; 'report --study {name}' reports on it" for name in ablations.searches
+    }
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
         raise UserError(f"profile {profile.name}: no study has results ({reasons})")

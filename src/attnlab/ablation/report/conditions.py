@@ -63,15 +63,18 @@ def prediction(report: Report) -> str:
     predicted = sum(estimate.minutes for estimate, _ in pairs)
     taken = sum(run.total_s for _, run in pairs) / 60
     off = [abs(run.total_s / 60 / each.minutes - 1) for each, run in pairs if each.minutes]
-    known = [(each, run) for each, run in pairs if math.isfinite(each.error)]
-    within = sum(abs(run.total_s / 60 - each.minutes) <= each.error for each, run in known)
-    said = f"; {within} of {len(known)} runs within the error stated for each" if known else ""
+    single = f"; a single run was off by {100 * median(off):.0f} % (median)" if off else ""
+    known = [(each.minutes, each.error, run) for each, run in pairs if each.error is not None]
+    within = sum(abs(run.total_s / 60 - minutes) <= 2 * error for minutes, error, run in known)
+    said = f", {within} of {len(known)} within twice the error stated" if known else ""
+    gpus = report.profile.gpus_per_cell
+    hours = f", {taken * gpus / 60:.1f} of {stated.gpu_hours:.1f} GPU-hours" if gpus else ""
+    share = f" ({100 * (taken / predicted - 1):+.0f} %)" if predicted else ""
     return (
         f"{predicted:.1f} min one by one ({origin}) for the {words.count(len(pairs), 'run')} since "
-        f"{stated.made}; they took {taken:.1f} min ({100 * (taken / predicted - 1):+.0f} %); a "
-        f"single run was off by {100 * median(off):.0f} % (median){said}. Wall-clock of all: "
-        f"predicted {stated.wall_minutes:.1f} min, from the first start to the last end of these "
-        f"{_wall([run for _, run in pairs]):.1f} min"
+        f"{stated.made}; they took {taken:.1f} min{share}{hours}{single}{said}. Wall-clock: "
+        f"predicted {stated.wall_minutes:.1f} min for all, {_wall([run for _, run in pairs]):.1f} "
+        "min from the first start to the last end of these"
     )
 
 

@@ -8,15 +8,21 @@ TOLD_APART = "are the cells told apart?"
 
 def tiles(report: Report) -> list[tuple[str, str]]:
     """Return what is told at a glance, as (number, what it is)."""
-    found = report.separation
-    answer = "no verdict" if found is None else "yes" if found.separates else "no"
     return [
         (runs(report), "runs finished"),
         (f"{len(report.rows):,}", f"cells, {words.count(len(report.study.seeds), 'seed')} each"),
         (best(report), f"best: {report.best.cell.name}" if report.best else "best"),
         (differing(report), "cells differ from the baseline"),
-        (answer, TOLD_APART),
+        (told_apart(report), TOLD_APART),
     ]
+
+
+def told_apart(report: Report) -> str:
+    """Return whether the study separates its cells, by more than chance would."""
+    found = report.separation
+    if found is None or not found.separates:
+        return "no" if found else "unknown"
+    return "yes" if found.chance < 0.05 else "perhaps"
 
 
 def runs(report: Report) -> str:

@@ -35,7 +35,9 @@ def write(
         [
             f'<article><p class="name">ablations</p>\n<h1>{html.escape(title)}</h1>',
             _contents(written),
+            "<section>",
             *(webpage.block(block, "overview", {}) for block in opening.blocks),
+            "</section>",
             "</article>",
             *(each.article(level=2) for each in written),
         ]
@@ -86,7 +88,6 @@ def _blocks(written: Sequence[Written], absent: Mapping[str, str]) -> list[docum
 
 def _line(each: Written) -> list[str]:
     report = each.report
-    answer = {what: number for number, what in glance.tiles(report)}
     return [
         report.study.name,
         report.study.question,
@@ -94,7 +95,7 @@ def _line(each: Written) -> list[str]:
         report.best.cell.name if report.best else "—",
         glance.best(report),
         glance.differing(report),
-        answer[glance.TOLD_APART],
+        glance.told_apart(report),
     ]
 
 

@@ -1,22 +1,12 @@
-"""What was predicted before a run, held against what it took."""
+"""What was predicted before a run, as the report reads it again."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attnlab.ablation import rundir
-
-PREDICTION = "prediction.json"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Minutes that one run of a cell was to take, and by how many that may be wrong."""
-
-    minutes: float
-    error: float
+from attnlab.ablation.predict import PREDICTION, Estimate
 
 
 @dataclass(frozen=True)
@@ -26,7 +16,7 @@ class Prediction:
     Attributes:
         made: When, as ISO 8601 with its zone.
         source: What it was made from.
-        cells: By key of the cell.
+        cells: What one run of a cell was to take, by key of the cell.
         wall_minutes: From the start to the end of everything.
         gpu_hours: Of all runs together; 0 without GPUs.
         workers: Runs at a time.
@@ -58,4 +48,4 @@ def read(directory: Path) -> Prediction | None:
 
 def _estimate(record: Mapping[str, Any]) -> Estimate:
     error = record.get("error")
-    return Estimate(float(record["minutes"]), math.nan if error is None else float(error))
+    return Estimate(float(record["minutes"]), None if error is None else float(error))

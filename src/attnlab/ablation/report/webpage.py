@@ -17,7 +17,9 @@ from attnlab.ablation.report.document import (
 
 Drawings = Mapping[str, str]
 """SVG elements by the stem of their figure."""
-BEST = ' class="best"'
+BEST, WIDE = ' class="best"', " wide"
+LONG = 36
+"""Characters of a cell from which on it may break into lines."""
 
 
 def page(title: str, body: str) -> str:
@@ -105,7 +107,7 @@ def _table(table: Table) -> str:
     lines = []
     for index, line in enumerate(table.lines):
         cells = "".join(
-            f'<td class="{kind}{_mark(text)}">{_text(text)}</td>'
+            f'<td class="{kind}{_mark(text)}{WIDE * (len(text) > LONG)}">{_text(text)}</td>'
             for kind, text in zip(kinds, line, strict=True)
         )
         lines.append(f"<tr{BEST if index == table.best else ''}>{cells}</tr>")
