@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,9 +71,17 @@ def sbatch(arguments: list[str]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
+        for before in named.get("dependency", "").split(":")[1:]:
+            while active(before):
+                time.sleep(0.05)
         for index in indices:
             run(number, str(index), "array" in named)
         os._exit(0)
+
+
+def active(number: str) -> bool:
+    with jobs() as found:
+        return any(task["state"] in ACTIVE for task in found[number]["tasks"].values())
 
 
 def run(number: str, index: str, array: bool) -> None:

@@ -15,6 +15,8 @@ from attnlab.ablation.plan import Plan
 from attnlab.ablation.snapshot import Snapshot
 
 ONLY_SLURM = ("cluster", "detach", "cancel_stale")
+HANDOVER_S = 60.0
+"""How long a driver waits for the one that submitted it to end."""
 
 
 def everything(missing: Sequence[Trial]) -> Sequence[Trial]:

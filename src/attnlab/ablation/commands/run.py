@@ -63,7 +63,10 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
         return 0
     watched = Watched(options.file, plan.base)
     plan.directory.mkdir(parents=True, exist_ok=True)
-    with rundir.locked(plan.directory / rundir.LOCK, f"{plan.directory} is driven already"):
+    # A driver that follows another as a job may start before that one has quite ended.
+    patience_s = launchers.HANDOVER_S if options.chain else 0.0
+    complaint = f"{plan.directory} is driven already"
+    with rundir.locked(plan.directory / rundir.LOCK, complaint, patience_s):
         planning.check_directory(plan)
         code = snapshot.take(options.file.resolve().parent, options.output_dir / ".code")
         inside = plan.base if code is None else code.inside(plan.base)
