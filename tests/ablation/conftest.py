@@ -109,11 +109,11 @@ class Lab:
         """Run the driver to its end and return its exit code, output and errors."""
         return self.finish(self.start(*arguments, **options))
 
-    def finish(self, driver: subprocess.Popen[str]) -> tuple[int, str, str]:
+    def finish(self, driver: subprocess.Popen[str], seconds: float = 30.0) -> tuple[int, str, str]:
         """Return the exit code of a driver, the rest of its output, and its errors."""
         assert driver.stdout is not None
         assert driver.stderr is not None
-        watchdog = threading.Timer(30.0, driver.kill)
+        watchdog = threading.Timer(seconds, driver.kill)
         watchdog.start()
         out, err = driver.stdout.read(), driver.stderr.read()
         watchdog.cancel()
