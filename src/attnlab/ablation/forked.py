@@ -1,7 +1,10 @@
 """Processes on this machine that start with torch imported already, from a fork server."""
 
+import contextlib
+import itertools
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -11,9 +14,11 @@ from pathlib import Path
 
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.resources import Slot
-from attnlab.ablation.trial import run_command
+from attnlab.ablation.trial import PRELOAD, run_command
 
 OWN_MODULES = ("attnlab.ablation.cli", "attnlab.ablation.trial")
+WARM = "attnlab.ablation.warm"
+_CLASS_PATH = re.compile(r"class_path\W+(attnlab(?:\.\w+)+)\.\w+")
 _TRIES = 3
 _LOST = 255
 """What multiprocessing says of a process whose fork server was killed, and took it along."""
@@ -71,9 +76,10 @@ class Forks:
 
     def __init__(self, module: str, preload: Sequence[str], environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
+        self._known = False
         self._module = module
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*OWN_MODULES, *preload])
+        self._context.set_forkserver_preload([*OWN_MODULES, *preload, WARM])
 
     def start(self, arguments: Sequence[str], log: Path, lock: Path | None, slot: Slot) -> Process:
         """Start a command; see `run_command`.
@@ -81,6 +87,9 @@ class Forks:
         Raises:
             UserError: The fork server dies whenever it is started.
         """
+        if not self._known:  # before the fork server starts, for `warm`
+            self._known = True
+            os.environ[PRELOAD] = " ".join(_named(arguments))
         # The fork server and its children inherit this: Ctrl-C in the terminal is for the driver.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -98,3 +107,13 @@ class Forks:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise UserError("the fork server of the trials died; see its output above")
+
+
+def _named(arguments: Sequence[str]) -> list[str]:
+    """Return the modules of this package that a command and its ``--config`` name."""
+    texts = list(arguments)
+    for word, value in itertools.pairwise(arguments):
+        if word == "--config":
+            with contextlib.suppress(OSError, UnicodeError):
+                texts.append(Path(value).read_text(encoding="utf-8"))
+    return sorted({name for text in texts for name in _CLASS_PATH.findall(text)})

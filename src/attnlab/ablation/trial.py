@@ -14,6 +14,8 @@ from pathlib import Path
 
 from attnlab.ablation import rundir
 
+PRELOAD = "ATTNLAB_PRELOAD"
+"""Environment variable of the fork server with the names of modules (`warm`)."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,6 +42,7 @@ def run_command(
         os.dup2(output, stream.fileno())
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.close(output)
+    os.environ.pop(PRELOAD, None)
     os.environ.update(environment)
     if cores:
         os.sched_setaffinity(0, cores)
