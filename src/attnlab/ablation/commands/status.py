@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WATCH_S = 5.0
+MANY = 1000
+"""Trials whose list is a plain text in a terminal, too, since a table of them takes seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +109,7 @@ def _all_studies(options: argparse.Namespace) -> None:
 
 
 def _show(seen: Overview, every: bool) -> None:
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not (every and len(seen.states) > MANY):
         from rich.console import Console
 
         Console(highlight=False, soft_wrap=every).print(_rendered(seen, every))
