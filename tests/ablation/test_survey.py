@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pty
 import resource
 import subprocess
 import sys
@@ -260,6 +261,32 @@ def test_status_of_a_study_and_of_all(lab: Any) -> None:
     code, out, _ = lab.command("status", "--study", "value", "--json")
     assert json.loads(out)["trials"][0]["state"] == "missing"
     assert not (lab.root / "runs").exists()
+
+
+def test_watching_ends_with_ctrl_c(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("attnlab.ablation.commands.status.time.sleep", sleep)
+    code, out, err = lab.command("status", "--study", "value", "--watch", "0.5")
+    assert (code, err, slept) == (0, "", [0.5] * 3)
+    assert out.count("4 trials: 4 missing; 0 % done") == 3
+
+
+def test_a_terminal_sees_a_table(lab: Any) -> None:
+    lab.write()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", SCRIPT, "status", "--study", "value"]
+    subprocess.run(command, cwd=lab.root, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
+    os.close(theirs)
+    seen = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "│ value=0 │ 0/2" in seen
+    assert "4 trials: 4 missing; 0 % done" in seen
 
 
 @pytest.mark.parametrize(

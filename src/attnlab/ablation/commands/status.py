@@ -133,8 +133,8 @@ def _lines(seen: Overview, every: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _rendered(seen: Overview, every: bool) -> "RenderableType":
-    """Return the same for a terminal."""
+def _rendered(seen: Overview, every: bool, *, summary_first: bool = False) -> "RenderableType":
+    """Return the same for a terminal; a live view is cut at the end where it does not fit."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -151,7 +151,8 @@ def _rendered(seen: Overview, every: bool) -> "RenderableType":
     texts = [Text(left_out)] if left_out else []
     tables = [table] if rows else []
     summary = Text(seen.summary, style="bold")
-    return Group(Text(seen.title), *tables, *texts, *details, summary)
+    parts = [*tables, *texts, *details]
+    return Group(Text(seen.title), *([summary, *parts] if summary_first else [*parts, summary]))
 
 
 def _headings(seen: Overview) -> tuple[str, ...]:
@@ -170,7 +171,7 @@ def _watch(look: Callable[[], Overview], every: bool, seconds: float) -> None:
 
         with Live(auto_refresh=False) as live:
             while True:
-                live.update(_rendered(look(), every), refresh=True)
+                live.update(_rendered(look(), every, summary_first=True), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return
