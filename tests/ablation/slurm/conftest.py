@@ -26,7 +26,8 @@ def _take(self, *arguments):
     print(len(self._tracked), "followed", flush=True)
 launcher.SlurmLauncher._take = _take
 from attnlab.ablation.cli import main
-sys.exit(main(module=sys.argv.pop(1), preload=[]))
+module = sys.argv.pop(1)
+sys.exit(main() if module == "attnlab" else main(module=module, preload=[]))
 """
 
 

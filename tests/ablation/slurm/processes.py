@@ -60,15 +60,24 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def commands() -> Iterator[tuple[int, list[str]]]:
+    """Yield each other process that can be looked at, with the words of its command."""
+    return _read("cmdline")
+
+
 def _environments() -> Iterator[tuple[int, set[str]]]:
     """Yield each other process that can be looked at, with the environment it began with."""
+    return ((pid, set(words)) for pid, words in _read("environ"))
+
+
+def _read(name: str) -> Iterator[tuple[int, list[str]]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             try:
-                words = (folder / "environ").read_bytes()
+                words = (folder / name).read_bytes()
             except OSError:  # it ended, or it is not ours to look at
                 continue
-            yield int(folder.name), set(words.decode(errors="replace").split("\0"))
+            yield int(folder.name), words.decode(errors="replace").split("\0")
 
 
 if __name__ == "__main__":
