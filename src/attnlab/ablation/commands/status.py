@@ -151,7 +151,7 @@ def _rendered(seen: Overview, every: bool, *, summary_first: bool = False) -> "R
     texts = [Text(left_out)] if left_out else []
     tables = [table] if rows else []
     summary = Text(seen.summary, style="bold")
-    parts = [*tables, *texts, *details]
+    parts: list[RenderableType] = [*tables, *texts, *details]
     return Group(Text(seen.title), *([summary, *parts] if summary_first else [*parts, summary]))
 
 
