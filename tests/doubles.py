@@ -110,12 +110,12 @@ class RestlessTask(ClassificationTask):
 class Interruption(L.Callback):
     """Sends this process a signal in a hook, the n-th time it is called; 0: raises an error."""
 
-    def __init__(self, hook: str, count: int, number: int = 15) -> None:
-        self.left = count
+    def __init__(self, hook: str, count: int, number: int = 15, rank: int = -1) -> None:
+        self.left, self.rank = count, rank
         setattr(self, hook, functools.partial(self._call, number))
 
     def _call(self, number: int, trainer: L.Trainer, *arguments: Any) -> None:
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or self.rank not in (-1, trainer.global_rank):
             return
         self.left -= 1
         if self.left == 0 and number == 0:

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from attnlab import commands, stopping
 from attnlab.callbacks.checkpoints import UnsavedCheckpointError
-from attnlab.callbacks.run import Run, limit_samples
+from attnlab.callbacks.run import Run, leaving, limit_samples
 from attnlab.data.streamed import UnreadableSampleError
 from attnlab.messages import one_line
 
@@ -248,6 +248,7 @@ def main(args: Sequence[str] | None = None) -> None:
     start(AttnlabCLI, None if args is None else arguments, wanted)
 
 
+@leaving()
 def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str]) -> None:
     """Build everything that `args`, or the process's arguments, ask for, and run it.
 
@@ -261,8 +262,7 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
             when a checkpoint could not be saved, with 75 when the process was asked to stop.
     """
     _quieten()
-    if "fit" in wanted:
-        stopping.install()
+    installed = "fit" in wanted and stopping.install()
 
     class CLI(kind):  # type: ignore[misc, valid-type]
         """Builds the parser of one subcommand instead of four, which every trial would pay for."""
@@ -272,7 +272,6 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
             known = LightningCLI.subcommands()
             return {name: known[name] for name in wanted}
 
-    parser = {"exit_on_error": False}
     status = 2
     try:
         CLI(
@@ -282,7 +281,7 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},  # a restarted run keeps its directory
             parser_kwargs={"epilog": commands.EPILOG, "exit_on_error": False}
-            | dict.fromkeys(wanted, parser),
+            | {name: {"exit_on_error": False} for name in wanted},
         )
     except ArgumentError as error:
         failure = one_line(str(error))
@@ -295,6 +294,7 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
     else:
         return
     finally:
-        stopping.uninstall()
+        if installed:
+            stopping.uninstall()
     print(f"attnlab: error: {failure}", file=sys.stderr)
     raise SystemExit(status)

@@ -18,10 +18,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequested(SystemExit):
-    """The process was asked to stop; no library may take it for an error to recover from."""
+    """The process was asked to stop; no library may take it for an error to recover from.
 
-    def __init__(self) -> None:
-        super().__init__(EXIT_STATUS)
+    Args:
+        status: Its exit status.
+    """
+
+    def __init__(self, status: int = EXIT_STATUS) -> None:
+        super().__init__(status)
 
 
 class _State:
@@ -31,17 +35,17 @@ class _State:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    _State.requested = True
-    if not _State.watched:
+    again, _State.requested = _State.requested, True
+    if not (again or _State.watched):
         raise StopRequested
 
 
-def install() -> None:
-    """Note requests from now on, those of earlier programs in this process forgotten."""
+def install() -> bool:
+    """Note requests from now on; return False if that is so already, or cannot be."""
     if _State.previous or threading.current_thread() is not threading.main_thread():
-        return
-    _State.requested = _State.watched = False
+        return False
     _State.previous = {number: signal.signal(number, _note) for number in SIGNALS}
+    return True
 
 
 def uninstall() -> None:

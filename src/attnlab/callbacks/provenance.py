@@ -15,33 +15,68 @@ SNAPSHOT = Path(__file__).parents[3] / "snapshot.json"
 """Beside `src` where the code is a copy that the driver of the ablations took of a repository."""
 VARIABLES = ("OMP_", "MKL_", "CUDA_", "CUBLAS_", "NCCL_", "TORCH_", "PYTORCH_", "PYTHONHASHSEED")
 """How the names begin of the environment variables that may change a result."""
-PACKAGES = ("attnlab", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy")
+PACKAGES = (
+    *("attnlab", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy"),
+    *("optuna", "tensorboard"),
+)
+ENVIRONMENT = (
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED"),
+    *("CUBLAS_WORKSPACE_CONFIG", "ATTNLAB_CACHE", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID"),
+    *("SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_PARTITION"),
+    *("SLURM_JOB_NODELIST", "SLURM_NTASKS"),
+)
+"""Variables that may change a result, or say where it was made."""
+PATCH = "changes.patch"
+LARGEST_PATCH = 2**20
+"""Bytes of a patch that are kept."""
+_ROOT = Path(__file__).parents[3]  # of the repository, or of the copy that the driver runs
 
 
 def _git(*arguments: str) -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        result = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return result.stdout.strip() if result.returncode == 0 else None
+    return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else None
+
+
+def _snapshot() -> dict[str, Any] | None:
+    """Return what the driver says of the copy that this code is in, if it is in one."""
+    try:
+        told = json.loads((_ROOT / "snapshot.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def git_state() -> dict[str, Any]:
-    """Return commit, branch and whether files differ; Nones outside a checkout.
+    """Return commit, branch and whether tracked files differ; Nones outside a checkout.
 
-    Of a copy it is the state at the time of the copy, with ``snapshot``, the copy's identity.
+    In a copy that the driver made, they are those of its origin, and ``code`` is its identity.
     """
-    if SNAPSHOT.exists():
-        record = json.loads(SNAPSHOT.read_bytes())
-        state = {name: record[name] or None for name in ("commit", "branch")}
-        return {**state, "dirty": record["dirty"], "snapshot": record["id"]}
+    told = _snapshot()
+    if told is not None:
+        names = {"commit": "commit", "branch": "branch", "dirty": "dirty", "code": "id"}
+        return {name: told.get(key) for name, key in names.items()}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _git("rev-parse", "HEAD"),
         "branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
         "dirty": None if changes is None else bool(changes),
     }
+
+
+def changes() -> bytes:
+    """Return how the code differs from its commit, as a patch; one too long ends with a word."""
+    try:
+        told = (_ROOT / PATCH).read_bytes() if _snapshot() is not None else None
+    except OSError:
+        return b""
+    patch = (_git("diff", "--binary", "HEAD") or "").encode() + b"\n" if told is None else told
+    if len(patch) > LARGEST_PATCH:
+        return patch[:LARGEST_PATCH] + b"\n# cut: the whole patch has %d bytes\n" % len(patch)
+    return patch
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from attnlab.callbacks.provenance import provenance
+from attnlab.callbacks.provenance import PATCH, changes, provenance
 from attnlab.files import write_atomically
 
 SCHEMA = 1
@@ -41,7 +41,8 @@ def _validations(trainer: L.Trainer) -> int:
 class RunRecord(L.Callback):
     """Writes what a run is and does into its directory; only rank 0 writes.
 
-    - ``provenance.json``: command, seed, git state, versions, hardware; when a run begins.
+    - ``provenance.json``: command, seed, git state, versions, hardware and environment variables;
+      when a run begins. With it ``changes.patch`` if the code is not that of a commit.
     - ``progress.json``: epoch and step of how many, at most once a second; when the run was first
       ``started`` and this was ``updated``, and the seconds spent in its loops (``elapsed_s``) for
       these steps, of all its attempts; and how many ``validations`` the whole fit has.
@@ -74,10 +75,11 @@ class RunRecord(L.Callback):
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Write the provenance of a fit; a later test must not replace it."""
-        if not self._provenance:
+        if not self._provenance and trainer.is_global_zero:
             self._provenance = provenance(self._seed)
             if stage == "fit":
                 self._write("provenance.json", self._provenance)
+                self._write_changes()
         if stage == "fit":
             self._rewrite()
 
@@ -121,6 +123,13 @@ class RunRecord(L.Callback):
     @rank_zero_only
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.run_dir / name, json.dumps(content, indent=2, default=str) + "\n")
+
+    def _write_changes(self) -> None:
+        path = self.run_dir / PATCH
+        if self._provenance["git"]["dirty"]:
+            write_atomically(path, changes())
+        else:
+            path.unlink(missing_ok=True)
 
     def _progress(self, trainer: L.Trainer) -> None:
         self._progress_written = time.monotonic()

@@ -1,10 +1,15 @@
 """A run: its directory, its callbacks, and how it goes on and ends."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -114,6 +119,25 @@ class Run:
         self.record.write_result(trainer, "result.json", metrics, pruned=self.prune.pruned)
         if trainer.is_global_zero:
             self.stop.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """End a process of several at once when it ends early.
+
+    The interpreter's own end waits for connections to the others, which may be in use for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            raise
+        status = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status if isinstance(status, int) else status is not None)
 
 
 def limit_samples(trainer: L.Trainer, datamodule: Any, samples: int) -> None:

@@ -1,11 +1,13 @@
 """Stopping a run in good order when a signal asks for it, and checkpoints against worse."""
 
+import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import WeightAveraging
 
 from attnlab import stopping
@@ -44,11 +46,25 @@ class StopOnRequest(L.Callback):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved = time.monotonic()
 
+    def _leave(self, trainer: L.Trainer) -> NoReturn:
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if isinstance(environment, LightningEnvironment) and trainer.global_rank:
+            # The process that Lightning started this one from is killed when this one fails.
+            raise stopping.StopRequested(0)
+        raise stopping.StopRequested
+
+    def on_exception(
+        self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """End the processes that Lightning started from this one, which would wait for it."""
+        if not isinstance(exception, stopping.StopRequested) and trainer.strategy.launcher:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Look for signals from now on."""
         stopping.watch()
         if self._agreed(trainer) == _STOP:
-            raise stopping.StopRequested
+            self._leave(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
@@ -62,7 +78,7 @@ class StopOnRequest(L.Callback):
             self._save(trainer)
         if wanted == _STOP:
             position.log_step(trainer)
-            raise stopping.StopRequested
+            self._leave(trainer)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, *arguments: Any
@@ -78,7 +94,7 @@ class StopOnRequest(L.Callback):
             if isinstance(callback, WeightAveraging):  # its average stands in the model's place
                 callback.on_validation_epoch_end(trainer, module)
         self._save(trainer)
-        raise stopping.StopRequested
+        self._leave(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop after a validation."""
@@ -86,7 +102,7 @@ class StopOnRequest(L.Callback):
             return
         if self._agreed(trainer) == _STOP:
             self._save(trainer)
-            raise stopping.StopRequested
+            self._leave(trainer)
 
     def before_test(self, trainer: L.Trainer) -> None:
         """Stop between a fit and its test, or see to it that the test can be stopped.
@@ -99,7 +115,7 @@ class StopOnRequest(L.Callback):
         if not kept and (wanted == _STOP or trainer.world_size > 1):
             self._save(trainer)
         if wanted == _STOP:
-            raise stopping.StopRequested
+            self._leave(trainer)
 
     def on_test_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, *arguments: Any
@@ -108,4 +124,4 @@ class StopOnRequest(L.Callback):
         if stopping.requested():
             if trainer.checkpoint_callback is None and trainer.world_size == 1:
                 self._save(trainer)
-            raise stopping.StopRequested
+            self._leave(trainer)
