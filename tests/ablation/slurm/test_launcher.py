@@ -245,7 +245,7 @@ def test_a_job_that_vanished_without_a_word_is_explained(
         bench.begin(1, 0)
     elif state == "FAILED":
         (bench.study_dir / ".slurm/1/0.out").write_text("module: not found\n")
-    bench.slurm.set(1, state=state, code=1)
+    bench.slurm.set(1, state=state, code=75 if state == "CANCELLED" else 1)
     settle(events)
     failure = attempts.read_failure(bench.jobs(1)[0].folder)
     assert failure is not None

@@ -38,7 +38,10 @@ def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict |
     if not lost:
         return Verdict.UNKNOWN
     fate, exit_code = client.fate(name)
-    if fate in ("PREEMPTED", "NODE_FAIL", "TIMEOUT") or exit_code == failures.STOPPED:
+    if fate in ("PREEMPTED", "NODE_FAIL", "TIMEOUT"):
+        return Verdict.STOPPED
+    # Whoever cancels a trial lets it save a checkpoint, too, and wants no other turn.
+    if fate != "CANCELLED" and exit_code == failures.STOPPED:
         return Verdict.STOPPED
     output = rundir.last_error(array.folder / f"{index}.out")
     if not begun or attempt is None:
