@@ -35,39 +35,39 @@ def kill(root: Path, *marks: str) -> None:
 
     A step starts further processes while others are killed, so one look is not enough.
     """
-    wanted = {f"SLURM_CONF={root}/slurm.conf", *marks}
     deadline = time.monotonic() + 10
-    while found := [pid for pid, has in _environments() if wanted <= has]:
-        assert time.monotonic() < deadline, f"processes {found} do not die"
-        for pid in found:
+    while left := found(root, *marks):
+        assert time.monotonic() < deadline, f"processes {left} do not die"
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
+def found(root: Path, *marks: str) -> list[int]:
+    """Return the processes of a cluster whose environment has the marks."""
+    wanted = {f"SLURM_CONF={root}/slurm.conf", *marks}
+    return [pid for pid, words in _read("environ") if wanted <= set(words)]
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens on, below those the kernel gives to clients."""
-    found: list[int] = []
-    while len(found) < count:
+    ports: list[int] = []
+    while len(ports) < count:
         port = random.SystemRandom().randrange(20000, 30000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
-            found.append(port)
-    return found
+        if port not in ports:
+            ports.append(port)
+    return ports
 
 
 def commands() -> Iterator[tuple[int, list[str]]]:
     """Yield each other process that can be looked at, with the words of its command."""
     return _read("cmdline")
-
-
-def _environments() -> Iterator[tuple[int, set[str]]]:
-    """Yield each other process that can be looked at, with the environment it began with."""
-    return ((pid, set(words)) for pid, words in _read("environ"))
 
 
 def _read(name: str) -> Iterator[tuple[int, list[str]]]:

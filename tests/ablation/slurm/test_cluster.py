@@ -1,52 +1,44 @@
-"""The cluster that the integration tests stand on does what they ask of it."""
+"""Clusters side by side know nothing of each other, and leave nothing behind."""
 
-from tests.ablation.slurm.cluster import Cluster, wait_for
+import subprocess
+import sys
+from pathlib import Path
 
-WAIT = "--gres=gpu:1"
-# Runs until it is told to stop, and asks to be run again; a second attempt ends at once.
-TWICE = """
-[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && exit 0
-srun sleep 60
-scontrol requeue "$SLURM_JOB_ID"
+from tests.ablation.slurm import processes
+from tests.ablation.slurm.cluster import Cluster
+from tests.ablation.slurm.processes import wait_for
+
+DIES = """
+import os
+from tests.ablation.slurm.cluster import Cluster
+cluster = Cluster(nodes=1)
+cluster.submit("srun sleep 60")
+while not any(job.state == "RUNNING" for job in cluster.jobs()):
+    pass
+print(cluster.root, flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
-def test_an_array_shares_the_gpus_of_the_nodes(cluster: Cluster) -> None:
-    array = cluster.submit(TWICE, WAIT, "--array=0-2", "--requeue")
-    wait_for(lambda: [j.state for j in cluster.jobs()].count("RUNNING") == 2, "two tasks")
-    assert sorted((j.id, j.state) for j in cluster.jobs()) == [
-        (f"{array}_0", "RUNNING"), (f"{array}_1", "RUNNING"), (f"{array}_2", "PENDING"),
-    ]  # fmt: skip
-    assert {j.node for j in cluster.jobs() if j.state == "RUNNING"} == {"n1", "n2"}
-
-
-def test_a_higher_partition_preempts_and_the_job_comes_back(cluster: Cluster) -> None:
-    job = cluster.submit(TWICE, WAIT, "--requeue", "--nodelist=n1")
-    wait_for(lambda: cluster.details(job)["JobState"] == "RUNNING", "the job")
-    urgent = cluster.preempt("n1")
-    cluster.wait_jobs("COMPLETED")
-    assert cluster.details(job)["Restarts"] == "1"
-    assert cluster.details(urgent)["Restarts"] == "0"
-
-
-def test_a_lost_node_is_down_and_its_job_goes_to_the_other(cluster: Cluster) -> None:
-    job = cluster.submit(TWICE, WAIT, "--requeue")
-    wait_for(lambda: cluster.details(job)["JobState"] == "RUNNING", "the job")
-    (lost,) = (j.node for j in cluster.jobs())
-    cluster.kill_node(lost)
-    cluster.wait_jobs("COMPLETED")
-    assert cluster.states()[lost].startswith("down")
-    assert cluster.details(job)["Restarts"] == "1"
-    assert cluster.details(job)["NodeList"] != lost
-    cluster.start_node(lost)
-    cluster.wait_idle(lost)
-
-
-def test_two_clusters_know_nothing_of_each_other(cluster: Cluster) -> None:
+def test_two_clusters_know_nothing_of_each_other(running: Cluster) -> None:
     with Cluster(nodes=1, MaxArraySize=5) as other:
         assert other.submit("true") == "1"
+        assert running.jobs() == []
         assert "MaxArraySize            = 5" in other.run("scontrol", "show", "config")
-        assert len(other.states()) == 1
-        root = other.root
-    assert not root.exists()
-    assert len(cluster.states()) == 2
+        assert list(other.states()) == ["n1"]
+    assert not other.root.exists()
+    assert running.states() == {"n1": "idle", "n2": "idle"}
+
+
+def test_nothing_outlives_a_killed_test(running: Cluster) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DIES],
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    root = Path(done.stdout.strip())
+    assert root.name.startswith("slurm-")
+    wait_for(lambda: not root.exists(), "its directory to go")
+    assert processes.found(root) == []

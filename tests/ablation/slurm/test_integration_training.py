@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.ablation.slurm.cluster import wait_for
 from tests.ablation.slurm.conftest import SlurmLab
 from tests.ablation.slurm.processes import commands
