@@ -30,7 +30,7 @@ def checkout(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "-qm", "first")
     monkeypatch.setattr(provenance, "__file__", str(source / "provenance.py"))
-    monkeypatch.setattr(provenance, "_ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "SNAPSHOT", tmp_path / "snapshot.json")
     return tmp_path, git("rev-parse", "HEAD"), source / "provenance.py"
 
 
@@ -57,14 +57,21 @@ def test_a_copy_gives_what_it_was_made_from(checkout):
     (root / "snapshot.json").write_text(json.dumps(told))
     (root / "changes.patch").write_bytes(b"+ what the driver kept\n")
     state = provenance.git_state()
-    assert state == {"commit": "c0ffee", "branch": "b", "dirty": True, "code": "0123456789ab"}
+    assert state == {"commit": "c0ffee", "branch": None, "dirty": True, "code": "0123456789ab"}
     assert provenance.changes() == b"+ what the driver kept\n"
 
 
-def test_the_environment_is_that_which_matters(monkeypatch):
+def test_the_copy_is_looked_for_beside_src():
+    root = provenance.SNAPSHOT.parent
+    assert (root / "src/attnlab/callbacks/provenance.py").samefile(provenance.__file__)
+
+
+def test_only_variables_that_matter_are_kept(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    monkeypatch.setenv("A_TOKEN", "secret")
-    found = provenance.provenance(3)
-    assert found["environment"]["SLURM_JOB_ID"] == "17"
-    assert "secret" not in json.dumps(found["environment"])
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    found = provenance.provenance(0)
+    assert found["environment"]["OMP_NUM_THREADS"] == "3"
+    assert found["placement"]["SLURM_JOB_ID"] == "17"
+    assert "SECRET_TOKEN" not in {**found["environment"], **found["placement"]}
     assert {"optuna", "tensorboard"} <= found["versions"].keys()

@@ -92,12 +92,12 @@ def _recorded(plan: Plan, result: Result, into: Path, head: str) -> Repeat:
     arguments = tuple(command[3:]) if len(command) > 3 else plan.arguments(result.trial)
     notes = [_origin(record)]
     environment = _environment(plan, record)
-    copy = plan.directory.parent.parent / CODE / str(git.get("snapshot"))
-    if git.get("snapshot") and copy.is_dir():
+    copy = plan.directory.parent.parent / CODE / str(git.get("code"))
+    if git.get("code") and copy.is_dir():
         environment["PYTHONPATH"] = str(copy.resolve() / "src")
         notes.append(f"code: the copy {copy}, which the command uses")
         notes += _checkout(git, copy / "changes.patch")
-    elif git.get("snapshot"):
+    elif git.get("code"):
         notes.append(f"code: the copy {copy} is gone")
         notes += _checkout(git, None)
     elif git.get("commit") != head or git.get("dirty"):

@@ -15,21 +15,18 @@ SNAPSHOT = Path(__file__).parents[3] / "snapshot.json"
 """Beside `src` where the code is a copy that the driver of the ablations took of a repository."""
 VARIABLES = ("OMP_", "MKL_", "CUDA_", "CUBLAS_", "NCCL_", "TORCH_", "PYTORCH_", "PYTHONHASHSEED")
 """How the names begin of the environment variables that may change a result."""
+PLACEMENT = (
+    *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"),
+    *("SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "SLURM_NTASKS", "PYTHONPATH"),
+)
+"""Environment variables that say where it was made."""
 PACKAGES = (
     *("attnlab", "torch", "lightning", "torchmetrics", "jsonargparse", "numpy"),
     *("optuna", "tensorboard"),
 )
-ENVIRONMENT = (
-    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED"),
-    *("CUBLAS_WORKSPACE_CONFIG", "ATTNLAB_CACHE", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID"),
-    *("SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_JOB_PARTITION"),
-    *("SLURM_JOB_NODELIST", "SLURM_NTASKS"),
-)
-"""Variables that may change a result, or say where it was made."""
 PATCH = "changes.patch"
 LARGEST_PATCH = 2**20
 """Bytes of a patch that are kept."""
-_ROOT = Path(__file__).parents[3]  # of the repository, or of the copy that the driver runs
 
 
 def _git(*arguments: str) -> str | None:
@@ -44,7 +41,7 @@ def _git(*arguments: str) -> str | None:
 def _snapshot() -> dict[str, Any] | None:
     """Return what the driver says of the copy that this code is in, if it is in one."""
     try:
-        told = json.loads((_ROOT / "snapshot.json").read_bytes())
+        told = json.loads(SNAPSHOT.read_bytes())
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) else None
@@ -57,8 +54,8 @@ def git_state() -> dict[str, Any]:
     """
     told = _snapshot()
     if told is not None:
-        names = {"commit": "commit", "branch": "branch", "dirty": "dirty", "code": "id"}
-        return {name: told.get(key) for name, key in names.items()}
+        state = {name: told.get(name) or None for name in ("commit", "branch")}
+        return {**state, "dirty": told.get("dirty"), "code": told.get("id")}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -70,7 +67,7 @@ def git_state() -> dict[str, Any]:
 def changes() -> bytes:
     """Return how the code differs from its commit, as a patch; one too long ends with a word."""
     try:
-        told = (_ROOT / PATCH).read_bytes() if _snapshot() is not None else None
+        told = SNAPSHOT.with_name(PATCH).read_bytes() if _snapshot() is not None else None
     except OSError:
         return b""
     patch = (_git("diff", "--binary", "HEAD") or "").encode() + b"\n" if told is None else told
@@ -124,4 +121,5 @@ def provenance(seed: int | None) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
         "environment": environment(),
+        "placement": {name: os.environ[name] for name in PLACEMENT if name in os.environ},
     }

@@ -77,7 +77,7 @@ def test_the_command_is_the_recorded_one_in_another_directory(study: Lab, cell: 
 
 def test_a_copy_of_the_code_is_used_or_missed(study: Lab) -> None:
     copy = study.root / "runs/ablations/.code/0123456789ab"
-    git = {"commit": "c0de", "branch": None, "dirty": True, "snapshot": copy.name}
+    git = {"commit": "c0de", "branch": None, "dirty": True, "code": copy.name}
     edit(study.run_dir(0, 0), git=git)
     _, out, _ = study.command("reproduce", "value=0", "--study", "value")
     assert "# code: the copy runs/ablations/.code/0123456789ab is gone" in out
