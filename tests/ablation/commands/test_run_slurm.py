@@ -1,7 +1,6 @@
 """`run --launcher slurm` as a process: from a fake scheduler to the report."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +67,7 @@ def test_a_study_runs_as_one_array_and_from_a_copy_of_the_code(lab: SlurmLab) ->
 
 
 def test_detached_drivers_follow_one_another_to_the_end(lab: SlurmLab) -> None:
+    commit(lab)
     lab.slurm.say("limit", "4")
     lab.behave("raise0")
     (lab.root / "cluster.yaml").write_text("max_submitted: 3\npartition: gpu\n")
@@ -77,6 +77,8 @@ def test_detached_drivers_follow_one_another_to_the_end(lab: SlurmLab) -> None:
     assert "job 2 then submits 1 more, runs again what may be, and reports\n" in out
     assert lab.slurm.jobs["2"]["options"]["dependency"] == "afterany:1"
     assert lab.slurm.jobs["2"]["options"]["partition"] == "gpu"
+    lab.study["axes"]["value"]["values"] = [0, 1, 2]
+    lab.write()  # which the driver that follows does not mind
     report = lab.directory / ".slurm/driver.out"
     wait_until(lambda: report.exists() and "are missing" in report.read_text(), 60)
     assert sorted(lab.trainings()) == ALL  # and no error twice
@@ -108,12 +110,16 @@ def test_refusals_are_one_line_and_leave_nothing_behind(lab: SlurmLab) -> None:
     )
     assert list((lab.directory / ".slurm").iterdir()) == []
     assert lab.call("--detach") == (2, "", "run_ablation: error: --detach needs --launcher slurm\n")
-    for name in ("squeue", "sbatch"):
-        (lab.slurm.folder / name).unlink()
+    (lab.root / "cluster.yaml").write_text("partition: cpu,gpus\n")
+    assert lab.call("--launcher", "slurm", "--cluster", "cluster.yaml") == (
+        2,
+        "",
+        "run_ablation: error: unknown partition 'gpus' (did you mean 'gpu'?); allowed: cpu, gpu\n",
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{Path(sys.executable).parent}:{lab.slurm.folder}")
-        code, _, err = lab.on_slurm()
+        patch.setenv("PATH", str(lab.root))
+        code, _, err = lab.call("--launcher", "slurm")
     assert code == 2
-    assert err.startswith("run_ablation: error: there is no SLURM on this machine (squeue is not ")
+    assert err.startswith("run_ablation: error: there is no SLURM on this machine (sinfo is not ")
     assert err.count("\n") == 1
     assert attempts.read_attempt(lab.directory) is None

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from attnlab.ablation.slurm.queue import SlurmQueue
 from attnlab.ablation.slurm.script import Shape
 from attnlab.ablation.slurm.settings import load
 from attnlab.ablation.snapshot import Snapshot
+
+SPARE_MINUTES = 5
+"""What is asked of SLURM beyond a trial's own time limit, so that it is the trial's that counts."""
 
 
 class OnSlurm:
@@ -45,13 +49,19 @@ class OnSlurm:
         self.settings = load(options.cluster, f"profile {profile.name}: slurm", profile.slurm)
         if options.workers is not None:
             self.settings = dataclasses.replace(self.settings, at_once=options.workers)
+        client.check(self.settings.options.get("partition", ""))
+        limit_s = None
+        if profile.time_limit_minutes is not None:
+            limit_s = profile.time_limit_minutes * 60
+            minutes = math.ceil(profile.time_limit_minutes) + SPARE_MINUTES
+            asked = {"time": str(minutes), **self.settings.options}
+            self.settings = dataclasses.replace(self.settings, options=asked)
         shape = Shape(profile.nodes_per_cell, profile.gpus_per_cell, profile.threads_per_cell)
         threads = {"OMP_NUM_THREADS": str(shape.cpus(self.settings))}
         self.environment = {**(code.environment() if code else {}), **threads}
         hidden = {} if shape.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         container = self.settings.container
         python = self.settings.python or ("python" if container else sys.executable)
-        minutes = profile.time_limit_minutes
         arrays = Arrays(
             plan.directory,
             self.settings,
@@ -60,7 +70,7 @@ class OnSlurm:
             environment={**self.environment, **hidden},
             code=code.id if code else "",
             task_python=sys.executable,
-            limit_s=None if minutes is None else minutes * 60,
+            limit_s=limit_s,
         )
         self.launcher = SlurmLauncher(plan.directory, arrays, self.settings)
 
@@ -117,6 +127,7 @@ class OnSlurm:
                 self.settings,
                 since=first,
                 after=jobs,
+                copies=self._copies(),
                 files=self._files(),
                 environment=self._code.environment() if self._code else {},
             )
@@ -129,9 +140,17 @@ class OnSlurm:
             return
         print(f"job {job} then submits {left} more, runs again what may be, and reports")
 
-    def _files(self) -> dict[str, str]:
-        """Return the files of this command line that are in the snapshot, and their copies."""
-        if self._code is None:
-            return {}
-        paths = (Path(sys.argv[0]), self._options.file)
-        return {str(path): str(self._code.inside(path)) for path in paths if path.is_file()}
+    def _copies(self) -> dict[str, str]:
+        """Return the driver's own script, and its copy in the snapshot."""
+        script = Path(sys.argv[0])
+        return {sys.argv[0]: str(self._code.inside(script))} if self._code else {}
+
+    def _files(self) -> list[str]:
+        """Return the options that name files, once more: those in the snapshot do not change."""
+        named = {"--file": self._options.file, "--cluster": self._options.cluster}
+        return [
+            word
+            for option, path in named.items()
+            if path is not None and self._code is not None
+            for word in (option, str(self._code.inside(path)))
+        ]

@@ -45,7 +45,8 @@ def follow(
     *,
     since: int,
     after: Sequence[str],
-    files: Mapping[str, str],
+    copies: Mapping[str, str],
+    files: Sequence[str],
     environment: Mapping[str, str],
 ) -> str:
     """Submit a job that calls this driver again when other jobs have ended.
@@ -55,8 +56,8 @@ def follow(
         settings: What a trial asks of SLURM.
         since: Number of the first submission of this start.
         after: Those jobs.
-        files: Words of this command line that are to be replaced, such as the driver's script by
-            its copy.
+        copies: Words of this command line that are to be replaced, such as the driver's script.
+        files: Words that are to be added to it.
         environment: Variables of the driver.
 
     Returns:
@@ -66,8 +67,8 @@ def follow(
         UserError: SLURM refuses it.
     """
     folder = study_dir.resolve() / submission.FOLDER
-    words = [files.get(word, word) for word in sys.orig_argv[1:]]
-    words = words[: words.index("--chain")] if "--chain" in words else words
+    words = [copies.get(word, word) for word in sys.orig_argv[1:]]
+    words = words[: words.index("--chain")] if "--chain" in words else [*words, *files]
     path = folder / f"driver-{since}.sh"
     script.write(
         path,

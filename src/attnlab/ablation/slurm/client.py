@@ -100,6 +100,18 @@ def fate(job: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", 0)
 
 
+def check(partition: str) -> None:
+    """See to it that SLURM answers, and has the partition, or all of several joined by commas.
+
+    Raises:
+        UserError: It does not.
+    """
+    known = partitions()
+    for name in filter(None, partition.split(",")):
+        if name not in known:
+            raise UserError(unknown("partition", name, known))
+
+
 def max_array() -> int:
     """Return how many tasks an array may have, when numbered from 0."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _output("scontrol", "show", "config"), re.M)
@@ -108,7 +120,7 @@ def max_array() -> int:
 
 def partitions() -> list[str]:
     """Return the names of all partitions."""
-    return sorted(set(_output("sinfo", "--noheader", "--format=%R").split()))
+    return sorted(set(_output("sinfo", "--all", "--noheader", "--format=%R").split()))
 
 
 def cancel(jobs: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ class SlurmQueue:
 
     def __init__(self, study_dir: Path) -> None:
         self._study_dir = study_dir
+        self._known: dict[Path, Submission] = {}
 
     def placements(self) -> Mapping[Path, Placement]:
         """Return where each waiting or running trial is, by its run directory.
@@ -28,7 +29,8 @@ class SlurmQueue:
         Raises:
             UserError: SLURM does not answer.
         """
-        submissions = submission.read_all(self._study_dir)
+        submissions = submission.read_all(self._study_dir, self._known)
+        self._known = {each.folder: each for each in submissions}
         if not submissions or shutil.which("squeue") is None:
             return {}
         entries = client.queue(submission.job_name(self._study_dir))

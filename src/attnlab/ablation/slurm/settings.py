@@ -14,7 +14,7 @@ extra: [--exclusive]      # further options of sbatch
 max_array: 500            # trials of one array; default: what the cluster allows
 max_submitted: 2000       # trials in the queue at a time; default: as many as it takes
 signal_s: 90              # seconds before the time is up, to save a checkpoint
-max_stops: 3              # times a trial may be stopped and requeued without getting any further
+max_stops: 10             # times a trial may be stopped and requeued without getting any further
 ```
 """
 
@@ -69,7 +69,7 @@ class SlurmSettings:
     max_array: int | None = None
     max_submitted: int | None = None
     signal_s: int = 90
-    max_stops: int = 3
+    max_stops: int = 10
 
 
 def load(path: Path | None, where: str, node: Mapping[str, object]) -> SlurmSettings:

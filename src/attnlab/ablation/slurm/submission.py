@@ -137,10 +137,16 @@ def read(folder: Path) -> Submission | None:
     )
 
 
-def read_all(study_dir: Path) -> list[Submission]:
-    """Return all submissions of a study, the oldest first."""
+def read_all(study_dir: Path, known: Mapping[Path, Submission] | None = None) -> list[Submission]:
+    """Return all submissions of a study, the oldest first.
+
+    Args:
+        study_dir: The study's directory.
+        known: Submissions that were read before, by their folders; they never change.
+    """
     root = study_dir.resolve() / FOLDER
-    found = (read(root / str(number)) for number in sorted(_numbers(root)))
+    folders = (root / str(number) for number in sorted(_numbers(root)))
+    found = ((known or {}).get(folder) or read(folder) for folder in folders)
     return [each for each in found if each is not None]
 
 

@@ -130,7 +130,8 @@ def _turn(array: Submission, task: Task, note: Path) -> int:
         launcher="slurm",
         job=job,
         node=os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
-        code=array.code,
+        # Outside a repository, one array is the most that surely runs the same code.
+        code=array.code or f"array {job.partition('_')[0]}",
     )
     log = task.run_dir / rundir.LOG
     words = (*array.launch, *task.arguments)
