@@ -9,6 +9,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from attnlab.ablation.journal import Journal
+from tests.ablation.search.searching import finish, make_search, open_ledger, validate
 from tests.ablation.simulated import simulate
 
 dashboard = pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
@@ -49,3 +50,20 @@ def test_the_dashboard_serves_a_grid_from_its_journal(tmp_path: Path) -> None:
         assert attributes["model/gflops"] == str(result["metrics"]["model/gflops"])
     shown = {each["name"] for each in importances["param_importances"][0]}
     assert shown == {"depth", "width"}
+
+
+def test_the_dashboard_serves_a_search_from_its_journal(tmp_path: Path) -> None:
+    found = make_search(tmp_path, trials=2)
+    ledger = open_ledger(found)
+    while (asked := ledger.ask()) is not None:
+        validate(asked.trial, [0.25, 0.5])
+        finish(asked.trial, 0.5, pruned=asked.number == 1)
+        ledger.tell(asked, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        app = dashboard.wsgi(str(found.plan.directory / "optuna.journal"))
+        detail = get(app, "/api/studies/0", "after=0")
+    assert [trial["state"] for trial in detail["trials"]] == ["Complete", "Pruned"]
+    for trial in detail["trials"]:
+        assert {each["name"] for each in trial["params"]} == {"value", "lr", "op"}
+        assert [each["value"] for each in trial["intermediate_values"]] == [0.25, 0.5]

@@ -1,7 +1,7 @@
 """A search whose trials are written by hand."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,21 @@ STANZA: dict[str, Any] = {
     "metric": "val/top1",
     "extra_metrics": ["test/top1"],
 }
+EXPERIMENT = {"model": {"value": 0}}
 PROFILE = {"about": "x", "bases": {"fake": "base.yaml"}, "minutes_per_cell": 1}
 
 
-def make_search(root: Path, **changes: Any) -> SearchPlan:
-    """Return the plan of a search below `root`; `changes` are to what its stanza says of it."""
-    stanza = {**STANZA, "search": {**STANZA["search"], **changes}}
-    (root / "base.yaml").write_text("model: {value: 0}\n")
+def make_search(
+    root: Path,
+    experiment: Mapping[str, Any] = EXPERIMENT,
+    space: Mapping[str, Any] = STANZA["space"],
+    overrides: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> SearchPlan:
+    """Return the plan of a search below `root`; `how` is what its stanza says of the search."""
+    (root / "base.yaml").write_text(yaml.safe_dump(experiment))
+    stanza = {**STANZA, "space": space, "search": {**STANZA["search"], **how}}
+    stanza["overrides"] = dict(overrides or {})
     path = root / "ablations.yaml"
     path.write_text(yaml.safe_dump({"profiles": {"laptop": PROFILE}, "studies": {"s": stanza}}))
     ablations = parse.load(path)

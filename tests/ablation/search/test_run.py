@@ -1,5 +1,6 @@
 """Searches as users run them: drivers as processes of their own, with trials that train nothing."""
 
+import copy
 import csv
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 from attnlab.ablation import journal
 from tests.ablation.conftest import Lab, wait_until
 
-SPACE = {
+SPACE: dict[str, dict[str, Any]] = {
     "value": {"key": "model.value", "low": 0, "high": 9},
     "lr": {"key": "model.lr", "low": 1e-4, "high": 1e-2, "log": True},
 }
@@ -23,7 +24,7 @@ def search(lab: Lab) -> Lab:
     lab.stanzas["studies"]["value"] = {
         "question": "Which value?",
         "base": "fake",
-        "space": SPACE,
+        "space": copy.deepcopy(SPACE),
         "search": {"trials": 6, "sampler": "random"},
         "metric": "val/top1",
         "extra_metrics": ["test/top1"],
@@ -67,16 +68,27 @@ def test_a_search_runs_each_trial_once_and_reports(search: Lab) -> None:
     assert "6 done" in again
     assert f"Best: trial {best.number}" in again
     assert len(search.trainings()) == 6
+    search.study["space"]["value"]["high"] = 8
+    code, _, err = search.call()
+    assert code == 2
+    assert "holds runs of another stanza (space value was" in err
 
 
-def test_a_search_goes_on_after_kill_9_with_none_lost_and_none_twice(search: Lab) -> None:
+def test_a_search_goes_on_after_any_end_with_none_lost_and_none_twice(search: Lab) -> None:
     search.behave(" ".join(["val", *(f"wait{value}" for value in range(10))]))
     driver = search.start()
     wait_until(lambda: len(search.trainings()) == 2)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    driver.send_signal(signal.SIGTERM)
+    code, out, _ = search.finish(driver)
+    assert code == 130
+    assert "6 of 6 trials are missing; the same command runs them" in out
     started = values(search)
     assert sorted(started) == sorted(trained(search))
+    driver = search.start()
+    wait_until(lambda: len(search.trainings()) == 4)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert values(search) == started
     search.behave("val")
     code, _, err = search.drive()
     assert (code, err) == (0, "")
@@ -85,7 +97,7 @@ def test_a_search_goes_on_after_kill_9_with_none_lost_and_none_twice(search: Lab
     assert values(search)[:2] == started
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in found)
     assert len({trial.user_attrs["run_dir"] for trial in found}) == 6
-    assert len(search.trainings()) == 2 + 6  # the two begun are run again, in the same places
+    assert len(search.trainings()) == 2 + 2 + 6  # the two begun are run again, in their places
     assert len(list(search.directory.glob("trial*"))) == 6
 
 
@@ -150,15 +162,6 @@ def test_a_grid_has_no_storage(lab: Lab) -> None:
     code, _, err = lab.call("--storage", "postgresql://h/d")
     assert code == 2
     assert "--storage is for searches; study value is a grid" in err
-
-
-def test_a_search_whose_space_has_changed_is_another(search: Lab) -> None:
-    search.study["search"]["trials"] = 1
-    assert search.drive()[0] == 0
-    search.study["space"]["value"]["high"] = 8
-    code, _, err = search.call()
-    assert code == 2
-    assert "holds runs of another stanza (space value was" in err
 
 
 def test_what_cannot_be_is_found_before_anything_runs(search: Lab) -> None:
