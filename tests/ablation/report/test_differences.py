@@ -115,16 +115,16 @@ def test_interval_is_the_percentile_interval_widened_about_the_mean():
 
 @pytest.mark.parametrize("pairs", COVERAGE)
 def test_coverage_is_as_the_footnotes_say(pairs):
-    noise = np.random.default_rng(pairs).normal(size=(8000, pairs))
+    noise = np.random.default_rng(pairs).normal(size=(4000, pairs))
     cells = [dict(enumerate(row)) for row in noise.tolist()]
 
     low, high = percentiles(noise)
     found = differences.differences(cells, dict.fromkeys(range(pairs), 0.0))
 
-    # the standard error of a share of 8,000 is at most 0.56 %
+    # the standard error is 0.3 % of shares near 95 %, 0.7 % near 50 %
     plain = 100 * np.mean((low <= 0) & (high >= 0))
     widened = 100 * np.mean([gap.low <= 0 <= gap.high for gap in found])
-    assert plain == pytest.approx(PLAIN_COVERAGE[pairs], abs=1.5)
+    assert plain == pytest.approx(PLAIN_COVERAGE[pairs], abs=2.0)
     assert widened == pytest.approx(COVERAGE[pairs], abs=1.0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from attnlab.ablation.report.rows import Report, Row, Run
 
 COSTS = ("model/parameters", "model/gflops", "perf/images_per_s", "perf/peak_memory_mib")
+GIT = ("commit", "dirty", "code")
 
 
 def write_results(report: Report, path: Path) -> None:
@@ -28,7 +29,7 @@ def write_results(report: Report, path: Path) -> None:
             "loop_s": run.loop_s,
             "overhead_s": run.overhead_s,
             "workers": run.workers,
-            "commit": run.record.get("git", {}).get("commit"),
+            **{name: run.record.get("git", {}).get(name) for name in GIT},
             "run_dir": run.run_dir,
         }
         for row in report.rows
@@ -36,12 +37,15 @@ def write_results(report: Report, path: Path) -> None:
     ]
     axes = [axis.name for axis in report.axes]
     timings = ["total_s", "loop_s", "overhead_s", "workers"]
-    tail = ["steps", "epochs", *timings, "commit", "run_dir"]
+    tail = ["steps", "epochs", *timings, *GIT, "run_dir"]
     _write(path, [*axes, "seed", *metrics, *tail], lines)
 
 
 def write_summary(report: Report, path: Path) -> None:
     """Write a line per cell: its mean, std and n, its difference from the baseline, its costs.
+
+    ``low95`` and ``high95`` are the ends of the bootstrap interval of the difference, ``student95``
+    is half the width of Student's, ``p_holm`` the p-value after Holm's correction.
 
     Further metrics that the study asks for are there as mean and, with ``_std``, its deviation.
     """
@@ -56,12 +60,18 @@ def _summary(row: Row) -> dict[str, object]:
         "n": row.score.n,
         "missing": len(row.missing),
         "failed": len(row.failed),
+        "in_error": len(row.errors),
         "mean": _known(row.score.mean),
         "std": _known(row.score.std),
         "pairs": gap.n if gap else None,
         "difference": gap.mean if gap else None,
         "low95": _known(gap.low) if gap else None,
         "high95": _known(gap.high) if gap else None,
+        "student95": _known(gap.half_width) if gap else None,
+        "p": _known(gap.p) if gap else None,
+        "p_holm": _known(gap.p_holm) if gap else None,
+        "place": row.place,
+        "mean_rank": _known(row.mean_rank),
         "baseline": row.is_baseline,
         **{name: _known(row.metric(name)) for name in COSTS},
         "total_s": _known(row.typical(lambda run: run.total_s)),

@@ -71,7 +71,9 @@ def _write(ax: Axes, report: Report, grid: list[list[Row | None]], means: Array)
             deep = depth if report.study.direction == "maximize" else 1 - depth
             colour = "#ffffff" if row.ranked and deep > 0.5 else style.INK
             look: dict[str, Any] = {"color": colour} if row.ranked else style.ALERT
-            ax.text(x, y, text, ha="center", va="center", linespacing=1.1, **{**look, "size": size})
+            ax.text(
+                x, y, text, ha="center", va="center", linespacing=1.1, **{**look, "fontsize": size}
+            )
 
 
 def _name(ax: Axes, report: Report) -> None:

@@ -84,6 +84,8 @@ def front_column(report: Report) -> Column:
 
     def text(row: Row) -> str:
         names = [labels[tag] for tag, keys in on.items() if row.cell.key in keys]
+        if len(names) == len(on) > 2:
+            return "all"
         return ", ".join(names) or NOTHING
 
     return Column("on the\nfront of", text, is_number=False)
@@ -142,7 +144,7 @@ def _draw(ax: Axes, report: Report, cost: Cost, best: Sequence[Row]) -> None:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
         ax.minorticks_off()
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: columns.brief(value)))
     ax.margins(x=0.2, y=0.14)
     _name(ax, report, best, points, cost.more_is_better)

@@ -16,8 +16,8 @@ from attnlab.ablation.schema import Axis
 
 DPI = 200  # twice the 100 at which the sizes below were chosen: 8 inches become 1600 pixels
 WIDTH = 8.0
-COMPACT = 5.2
-"""Inches: on a page 370 pixels wide text then has its size in points as pixels."""
+COMPACT = 4.6
+"""Inches: on a phone, 360 pixels wide, text then has about its size in points as pixels."""
 INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 ALERT: Any = {"color": "#B22222", "fontsize": 9}
 # Okabe and Ito (2008), ordered by contrast on white, without the yellow that fails there
@@ -94,7 +94,7 @@ def legend(ax: Axes, title: str) -> None:
 def legend_below(fig: Figure, ax: Axes, title: str) -> None:
     """Name the colours of `ax` below a compact figure, which is too narrow for more beside it."""
     handles, names = ax.get_legend_handles_labels()
-    columns = max(1, min(len(names), 56 // max(4 + max(map(len, names), default=1), 8)))
+    columns = max(1, min(len(names), 50 // max(4 + max(map(len, names), default=1), 8)))
     fig.legend(handles, names, title=title, loc="outside lower center", ncols=columns, fontsize=9)
 
 

@@ -34,10 +34,10 @@ p.small { color: var(--soft); font-size: .87rem; }
 .tiles b { font-size: 1.3rem; line-height: 1.25; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere; }
 .tiles span { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
-figure { margin: 1.2rem auto; background: var(--card); max-width: 40rem; }
+figure { margin: 1.2rem auto; background: var(--card); max-width: 34rem; }
 article > figure { border: 1px solid var(--line); border-radius: 12px; padding: .8rem;
   max-width: none; }
-article > figure svg { max-width: 40rem; margin: 0 auto; }
+article > figure svg { max-width: 34rem; margin: 0 auto; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif
   !important; }
@@ -72,6 +72,7 @@ a { color: var(--blue); }
   .scroll { margin: .6rem -.9rem; padding: 0 .9rem; }
   th:first-child, td:first-child { left: -.9rem; padding-left: .9rem; }
   th, td { padding: .4rem .55rem; }
+  section figure { margin: .6rem -.7rem; }
   .tiles { grid-template-columns: 1fr 1fr; }
   .tiles div:last-child:nth-child(odd) { grid-column: span 2; }
   article > figure { padding: .4rem; }
