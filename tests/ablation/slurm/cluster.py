@@ -20,7 +20,6 @@ from tests.ablation.slurm import processes
 from tests.ablation.slurm.processes import wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
-LOW, HIGH = "low", "high"  # partitions: jobs of `high` preempt those of `low`
 
 # The intervals are as short as SLURM takes them: its own are made for hours, not for seconds.
 CONF = """
@@ -148,7 +147,7 @@ class Cluster:
     def preempt(self, node: str, seconds: float = 0.0) -> str:
         """Submit a job of the higher partition that takes the node's GPU for some seconds."""
         return self.submit(
-            f"sleep {seconds}", f"--partition={HIGH}", f"--nodelist={node}", "--gres=gpu:1"
+            f"sleep {seconds}", "--partition=high", f"--nodelist={node}", "--gres=gpu:1"
         )
 
     def jobs(self, *options: str) -> list[Job]:
@@ -181,11 +180,6 @@ class Cluster:
             return wanted <= {w.split()[0] for w in done.stdout.splitlines() if w.endswith(" idle")}
 
         wait_for(idle, "idle nodes")
-
-    def wait_jobs(self, *states: str, seconds: float = 40.0) -> list[Job]:
-        """Wait until every job is in one of the states, and return the jobs."""
-        wait_for(lambda: all(job.state in states for job in self.jobs()), str(states), seconds)
-        return self.jobs()
 
     def clear(self) -> None:
         """Cancel what runs and waits, bring all nodes back, and forget the jobs."""
