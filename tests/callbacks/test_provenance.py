@@ -50,7 +50,7 @@ def test_a_copy_gives_what_it_was_made_from(checkout):
     told = {
         "id": "0123456789ab",
         "commit": "c0ffee",
-        "branch": "b",
+        "branch": "",
         "dirty": True,
         "changed": ["x"],
     }
