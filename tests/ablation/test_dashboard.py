@@ -37,6 +37,7 @@ def test_the_dashboard_serves_a_grid_from_its_journal(tmp_path: Path) -> None:
         importances = get(app, f"/api/studies/{study['study_id']}/param_importances")
     assert study["study_name"] == "simulated/laptop"
     assert study["directions"] == ["maximize"]
+    assert detail["objective_names"] == ["test/top1"]
     assert len(detail["trials"]) == 12
     for trial, served in zip(plan.trials, detail["trials"], strict=True):
         result = json.loads((trial.run_dir / "result.json").read_text())

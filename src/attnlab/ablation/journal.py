@@ -5,6 +5,7 @@ done, its run directory says.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from attnlab.ablation import cells, rundir, validations
 from attnlab.ablation.cells import Result, Trial
-from attnlab.ablation.schema import Axis, Direction, Study
+from attnlab.ablation.schema import Axis, Study
 
 NAME = "optuna.journal"
 """The journal's name in the directory of a study."""
+
+HEAD = 2
+"""Lines of a journal before the first trial: the study, and the name of its metric."""
 
 _Identity = tuple[str, int, str]
 _Line = dict[str, Any]
@@ -71,8 +75,8 @@ class Journal:
         if self.rebuilt:
             _replace(path, lines)
         else:
-            _append(path, lines[1:])
-        self.added = len(lines) - 1
+            _append(path, lines[HEAD:])
+        self.added = len(lines) - HEAD
 
     @property
     def held(self) -> int:
@@ -84,18 +88,18 @@ class Journal:
         trial = result.trial
         identity = (trial.cell.key, trial.seed, _stamp(trial.run_dir))
         if identity not in self._held:
-            _append(self._path, self._lines([(identity, result)])[1:])
+            _append(self._path, self._lines([(identity, result)])[HEAD:])
             self.added += 1
 
     def _lines(self, results: Iterable[tuple[_Identity, Result]]) -> list[_Line]:
-        """Return a journal of `results`: the line of the study, then one for each of them."""
+        """Return a journal of `results`."""
 
         def trials() -> Iterator[FrozenTrial]:
             for identity, result in results:
                 self._held.add(identity)
                 yield self._trial(identity, result)
 
-        return _lines(self._name, self._study.direction, trials())
+        return _lines(self._name, self._study, trials())
 
     def _read(self) -> list[_Identity] | None:
         """Return the trials that the journal holds, or None if it must be made anew.
@@ -161,9 +165,16 @@ def storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def rebuild(path: Path, name: str, direction: Direction, trials: Iterable[FrozenTrial]) -> None:
+def rebuild(path: Path, name: str, about: Study, trials: Iterable[FrozenTrial]) -> None:
     """Replace the journal at `path` by one of `trials` in one rename."""
-    _replace(path, _lines(name, direction, trials))
+    _replace(path, _lines(name, about, trials))
+
+
+def name_metric(study: optuna.Study, about: Study) -> None:
+    """Let pages show what the value of a trial is."""
+    with warnings.catch_warnings():  # in trial since optuna 3.2
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([about.metric])
 
 
 def remove_leftovers(path: Path) -> None:
@@ -177,11 +188,13 @@ def local_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone().replace(tzinfo=None)
 
 
-def _lines(name: str, direction: Direction, trials: Iterable[FrozenTrial]) -> list[_Line]:
+def _lines(name: str, about: Study, trials: Iterable[FrozenTrial]) -> list[_Line]:
+    """Return a journal: `HEAD` lines of the study, then one for each of `trials`."""
     memory = _Memory()
-    study = optuna.create_study(
-        storage=JournalStorage(memory), study_name=name, direction=direction
-    )
+    storage = JournalStorage(memory)
+    study = optuna.create_study(storage=storage, study_name=name, direction=about.direction)
+    name_metric(study, about)
+    assert len(memory.lines) == HEAD
     study.add_trials(trials)
     return memory.lines
 

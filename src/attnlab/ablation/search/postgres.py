@@ -17,6 +17,7 @@ from sqlalchemy import URL, make_url, text
 
 from attnlab.ablation import cells
 from attnlab.ablation.errors import UserError, show
+from attnlab.ablation.journal import name_metric
 from attnlab.ablation.search.plan import SearchPlan
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
@@ -138,6 +139,7 @@ def open_study(found: SearchPlan, drivers: Shared) -> optuna.Study:
         held = study.user_attrs.get(STANZA)
         if held is None:
             study.set_user_attr(STANZA, stanza)
+            name_metric(study, found.search.study)
     if held not in (None, stanza):
         raise UserError(
             f"--storage: search {found.name} is there with another stanza; use another database, "

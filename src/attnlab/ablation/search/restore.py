@@ -39,7 +39,7 @@ def restore(found: SearchPlan, path: Path, settle: bool = False) -> bool:
         frozen(found, known[number]) if number in known else _without_directory(held[number:])
         for number in range(count)
     )
-    journal.rebuild(path, found.name, found.search.study.direction, trials)
+    journal.rebuild(path, found.name, found.search.study, trials)
     return True
 
 
