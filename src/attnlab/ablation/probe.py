@@ -106,8 +106,7 @@ def _basis(plan: Plan, chosen: Sequence[Cell], minutes: Mapping[tuple[str, int],
     spread = statistics.stdev(found.values()) / mean if len(found) > 1 else 0.0
     number = f"{len(chosen)} of {len(plan.cells)} cells"
     return Basis(
-        source=f"short runs of {number}; the error is the difference of two such runs, and leaves "
-        "out other load on the machine, waiting for it, and retries",
+        source=f"short runs of {number}; the error leaves out other load, waiting and retries",
         cells={key: Estimate(value, value * noise) for key, value in found.items()},
         others=Estimate(mean, mean * math.hypot(noise, spread)),
     )
