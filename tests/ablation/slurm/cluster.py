@@ -112,7 +112,9 @@ class Cluster:
             for name in self.names:
                 self._daemon(name, "slurmd", "-D", "-N", name)
             self.wait_idle()
-        except BaseException:
+        except BaseException as error:
+            for path in self.root.glob("*.out"):
+                error.add_note(f"{path.name}: {path.read_text()[-1000:]}")
             self.stop()
             raise
 
