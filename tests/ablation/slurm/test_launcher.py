@@ -1,104 +1,21 @@
-"""Arrays on a fake scheduler: what is submitted when, and what becomes of each trial."""
+"""Arrays on a fake scheduler: what is submitted when, and who follows it."""
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from attnlab.ablation import attempts, rundir, supervise
 from attnlab.ablation.attempts import Kind
 from attnlab.ablation.errors import UserError
-from attnlab.ablation.launch import Again, Ended, Events, Job, Started
-from attnlab.ablation.slurm import launcher, submission
-from attnlab.ablation.slurm.arrays import Arrays
-from attnlab.ablation.slurm.launcher import SlurmLauncher
+from attnlab.ablation.launch import Again, Ended, Job, Started
 from attnlab.ablation.slurm.queue import SlurmQueue
-from attnlab.ablation.slurm.script import Shape
-from attnlab.ablation.slurm.settings import SlurmSettings
-from tests.ablation.fake_trial import record
-from tests.ablation.slurm.faked import Faked
-
-
-class Bench:
-    """A study directory on the fake scheduler, whose trials the test itself finishes."""
-
-    def __init__(self, root: Path) -> None:
-        self.slurm = Faked(root / "slurm")
-        self.study_dir = root / "my runs/value/laptop"
-        self.study_dir.mkdir(parents=True)
-
-    def launcher(self, **settings: object) -> SlurmLauncher:
-        made = SlurmSettings(**settings)  # type: ignore[arg-type]
-        arrays = Arrays(
-            self.study_dir, made, Shape(), command=("python", "-m", "fake_trial"),
-            environment={}, code="c0de", task_python="python",
-        )  # fmt: skip
-        return SlurmLauncher(self.study_dir, arrays, made)
-
-    def jobs(self, count: int) -> list[Job]:
-        folders = [self.study_dir / f"cell{index}/seed0" for index in range(count)]
-        return [Job(str(each), ("fit", f"--cell={each.parent.name}"), each, 0) for each in folders]
-
-    def trial(self, number: int, index: int) -> Path:
-        """Return the run directory of a task."""
-        array = submission.read(self.study_dir / ".slurm" / str(number))
-        assert array is not None
-        return array.tasks[index].run_dir
-
-    def begin(self, number: int, *indices: int) -> None:
-        """Let tasks begin their trials."""
-        for index in indices:
-            job = f"{number}_{index}"
-            supervise.begin(self.trial(number, index), launcher="slurm", job=job, code="c0de")
-            self.slurm.set(number, index, state="RUNNING")
-
-    def finish(self, number: int, *indices: int) -> None:
-        """Let tasks end with a result."""
-        for index in indices or range(len(self.slurm.states(number))):
-            run_dir = self.trial(number, index)
-            rundir.write_json(run_dir / "result.json", record(0.5, 0, {}))
-            rundir.write_json(run_dir / "driver.json", {"wall_s": 7.0, "workers": 1})
-            self.slurm.set(number, index, state="COMPLETED")
-
-    def fail(self, number: int, index: int, log: str, code: int = 1) -> None:
-        """Let a task end with an error that it notes itself."""
-        self.begin(number, index)
-        run_dir = self.trial(number, index)
-        (run_dir / "log.txt").write_text(log)
-        attempt = attempts.read_attempt(run_dir)
-        assert attempt is not None
-        supervise.end(run_dir, attempt, code, 0)
-        self.slurm.set(number, index, state="FAILED", code=code)
-
-
-def settle(events: Events) -> list[Started | Again | Ended]:
-    """Return what is said until SLURM has been asked twice more; None is said in between."""
-    said, silent = [], 0
-    for event in events:
-        if event is None:
-            silent += 1
-            if silent == 3:
-                break
-        else:
-            said.append(event)
-    return said
-
-
-def ended(events: list[Started | Again | Ended]) -> list[str]:
-    return sorted(event.job.folder.parent.name for event in events if isinstance(event, Ended))
+from tests.ablation.slurm.bench import Bench, ended, settle
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    for name, value in bench.slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launcher, "POLL_S", (0.0001, 0.0001))
-    monkeypatch.setattr(launcher, "TICK_S", 0.001)
-    monkeypatch.setattr(launcher, "SETTLE_S", 0.0)
-    return bench
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
 
 
 def test_one_array_of_all_trials_is_followed_to_its_end(bench: Bench) -> None:
@@ -185,6 +102,40 @@ def test_trials_at_a_time_are_counted_over_all_arrays(bench: Bench) -> None:
     assert [job["throttle"] for job in bench.slurm.jobs.values()] == ["2", "2"]
 
 
+def test_jobs_are_taken_as_there_is_room_for_them(bench: Bench) -> None:
+    taken: list[Job] = []
+    jobs = (taken.append(job) or job for job in bench.jobs(3))  # type: ignore[func-returns-value]
+    events = bench.launcher(hold=2).run(jobs)
+    settle(events)
+    assert len(taken) == 2
+    bench.begin(1, 0)
+    settle(events)
+    bench.finish(1, 0)
+    assert ended(settle(events)) == ["cell0"]
+    assert taken == bench.jobs(3)
+    bench.finish(1, 1)
+    bench.finish(2)
+    assert ended(settle(events)) == ["cell1", "cell2"]
+    assert list(events) == []
+
+
+def test_sbatch_may_fail_for_a_while_once_trials_run(bench: Bench) -> None:
+    bench.slurm.say("max_array", "2")
+    events = bench.launcher(at_once=2).run(bench.jobs(3))
+    settle(events)
+    bench.slurm.say("refusal", "Batch job submission failed: Unable to contact slurm controller")
+    bench.finish(1, 0)
+    assert ended(settle(events)) == ["cell0"]
+    bench.slurm.say("refusal")
+    settle(events)
+    assert len(bench.slurm.jobs) == 2
+    bench.slurm.say("refusal", "Batch job submission failed: Invalid account")
+    bench.fail(2, 0, "CUDA out of memory")
+    bench.finish(1, 1)
+    with pytest.raises(UserError, match="Invalid account"):
+        settle(events)
+
+
 def test_another_driver_adopts_what_is_queued_and_submits_nothing_twice(bench: Bench) -> None:
     first = bench.launcher()
     events = first.run(bench.jobs(3))
@@ -224,47 +175,6 @@ def test_only_what_may_pass_is_run_again_and_not_for_ever(bench: Bench) -> None:
     assert last.failure.kind == Kind.MEMORY
     assert len(bench.slurm.jobs) == 3
     assert list(events) == []
-
-
-@pytest.mark.parametrize(
-    ("state", "begun", "kind", "error", "again"),
-    [
-        ("FAILED", True, Kind.TRANSIENT, "killed by SIGKILL", True),
-        ("OUT_OF_MEMORY", True, Kind.MEMORY, "SLURM ended it: OUT_OF_MEMORY", True),
-        ("CANCELLED", True, Kind.ERROR, "SLURM ended it: CANCELLED", False),
-        ("CANCELLED", False, Kind.ERROR, "job 1_0 was cancelled before it began", False),
-        ("FAILED", False, Kind.ERROR, "before the trial began: module: not found", False),
-    ],
-)
-def test_a_job_that_vanished_without_a_word_is_explained(
-    bench: Bench, state: str, begun: bool, kind: Kind, error: str, again: bool
-) -> None:
-    events = bench.launcher().run(bench.jobs(1))
-    settle(events)
-    if begun:
-        bench.begin(1, 0)
-    elif state == "FAILED":
-        (bench.study_dir / ".slurm/1/0.out").write_text("module: not found\n")
-    bench.slurm.set(1, state=state, code=75 if state == "CANCELLED" else 1)
-    settle(events)
-    failure = attempts.read_failure(bench.jobs(1)[0].folder)
-    assert failure is not None
-    assert failure.kind == kind
-    assert error in failure.error
-    assert len(bench.slurm.jobs) == 1 + again
-
-
-@pytest.mark.parametrize(("state", "code"), [("NODE_FAIL", 0), ("FAILED", 75)])
-def test_a_stopped_trial_that_slurm_forgot_goes_on(bench: Bench, state: str, code: int) -> None:
-    events = bench.launcher().run(bench.jobs(1))
-    settle(events)
-    for number in range(1, 5):  # more often than a failure would be
-        bench.begin(number, 0)
-        bench.slurm.set(number, state=state, code=code)
-        settle(events)
-    assert len(bench.slurm.jobs) == 5
-    bench.finish(5)
-    assert ended(settle(events)) == ["cell0"]
 
 
 def test_a_silent_controller_says_nothing_about_the_trials(bench: Bench) -> None:

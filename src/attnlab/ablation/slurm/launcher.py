@@ -1,6 +1,7 @@
 """Running trials as arrays of SLURM, and following them until each has ended."""
 
 import itertools
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ POLL_S = (2.0, 30.0)
 """Seconds between two questions to SLURM: at first, and at most."""
 SETTLE_S = 10.0
 """How long what a trial wrote on another machine may take to be seen here."""
+FULL_S = 300.0
+"""When to try again where SLURM took no more jobs, and few of ours have ended since."""
 RETURNS = 20
 """Times a stopped trial that SLURM did not requeue is submitted again within one start."""
 
@@ -73,7 +76,8 @@ class SlurmLauncher:
         self._tries: dict[str, int] = {}
         self._returns: dict[str, int] = {}
         self._throttles: dict[str, int] = {}
-        self._most = settings.max_submitted
+        self._full: tuple[int, float] | None = None
+        self._exhausted = False
         self._left = False
 
     follows = True
@@ -81,7 +85,7 @@ class SlurmLauncher:
     @property
     def jobs(self) -> list[str]:
         """Identities of the arrays that are followed."""
-        return sorted({each.array.job for each in self._tracked.values()})
+        return sorted({each.array.job for each in self._tracked.values()}, key=int)
 
     def drain(self) -> str:
         """Stop following; the jobs stay in SLURM's queue."""
@@ -108,19 +112,28 @@ class SlurmLauncher:
                 time.sleep(TICK_S)
                 yield None
                 yield from self._finished()
+                if self._wanted() and not self._exhausted:
+                    break
             if not self._goes_on():
                 return
             interval = min(interval * 1.5, POLL_S[1])
             try:
                 entries = self._queue()
+                yield from self._follow(entries)
+                self._take(waiting, entries)
+                self._submit()
             except UserError:  # a busy or restarting controller; the trials run on
-                continue
-            yield from self._follow(entries)
-            self._take(waiting, entries)
-            self._submit()
+                if not self._tracked:
+                    raise
 
     def _goes_on(self) -> bool:
-        return bool(self._tracked or self._pending) and not self._left
+        return bool(self._tracked or self._pending or not self._exhausted) and not self._left
+
+    def _wanted(self) -> int:
+        """Return how many jobs are to be taken now."""
+        if self._hold is None:
+            return sys.maxsize
+        return max(0, self._hold - len(self._tracked) - len(self._pending))
 
     def detach(self, jobs: Iterable[Job]) -> int:
         """Submit as many of `jobs` as SLURM takes, and return how many are left."""
@@ -133,10 +146,9 @@ class SlurmLauncher:
 
     def _take(self, waiting: Iterator[Job], entries: Sequence[Entry]) -> None:
         """Take jobs as there is room; those that are in the queue already are followed."""
-        count = None
-        if self._hold is not None:
-            count = max(0, self._hold - len(self._tracked) - len(self._pending))
-        jobs = list(itertools.islice(waiting, count))
+        wanted = self._wanted()
+        jobs = list(itertools.islice(waiting, wanted))
+        self._exhausted = self._exhausted or len(jobs) < wanted
         if not jobs:
             return
         places = located(submission.read_all(self._study_dir), entries)
@@ -153,29 +165,34 @@ class SlurmLauncher:
 
     def _submit(self) -> None:
         """Submit what is pending, in arrays as large as SLURM takes them."""
-        while self._pending and (size := self._room()):
+        size = self._room()
+        while self._pending and size:
             try:
                 self._submit_array(self._pending[:size])
             except LimitError:
-                active = len(self._tracked)
-                if size > 1:
-                    self._most = active + size // 2
-                elif active:
-                    self._most = active
-                else:
+                if size == 1 and not self._tracked:
                     raise
+                if size == 1:
+                    self._full = len(self._tracked), time.monotonic()
+                size //= 2
                 continue
             del self._pending[:size]
+            size = min(size, self._room())
 
     def _room(self) -> int:
         """Return how many trials are to be submitted now."""
         pending, active = len(self._pending), len(self._tracked)
-        if self._most is not None:
-            room = self._most - active
-            # Many small arrays in place of a few large ones would wear SLURM down.
-            if room < min(pending, max(1, self._most // 4)):
+        # Many small arrays in place of a few large ones would wear SLURM down.
+        if (most := self._settings.max_submitted) is not None:
+            room = most - active
+            if room < min(pending, max(1, most // 4)):
                 return 0
             pending = min(pending, room)
+        if self._full is not None:
+            count, since = self._full
+            if active > count * 3 // 4 and time.monotonic() < since + FULL_S:
+                return 0
+            self._full = None
         if self._settings.at_once is not None and self._settings.at_once <= active:
             return 0
         return min(pending, self._arrays.largest())
@@ -194,7 +211,7 @@ class SlurmLauncher:
         left = self._settings.at_once
         if left is None:
             return
-        for job in sorted(self.jobs, key=int):
+        for job in self.jobs:
             share = max(1, left)
             if self._throttles.get(job) != share:
                 client.throttle(job, share)
