@@ -130,6 +130,31 @@ def test_an_analysis_that_fails_says_so_and_keeps_the_fit(monkeypatch):
     assert callback.summary == {}
 
 
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_run_stopped_after_its_last_validation_is_analysed_when_it_goes_on(
+    tmp_path, monkeypatch, checkpoints
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["attnlab"])
+    trainer = {"callbacks": [CALLBACK], "enable_checkpointing": checkpoints, "max_epochs": 1}
+    experiment = BASE | {"trainer": BASE["trainer"] | trainer}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(experiment))
+    given = ["fit", "--config", "run.yaml", "--test_after_fit", "true", "--resume", "true"]
+    stop = ["--trainer.callbacks+=tests.doubles.Interruption", "--trainer.callbacks.count=1"]
+    stop += ["--trainer.callbacks.hook=on_test_batch_start"]
+    main([*given, "--run_dir", "whole"])
+    with pytest.raises(SystemExit, match="75"):
+        main([*given, "--run_dir", "stopped", *stop])
+    main([*given, "--run_dir", "stopped"])
+    whole, stopped = (
+        json.loads((tmp_path / name / "result.json").read_text())["metrics"]
+        for name in ("whole", "stopped")
+    )
+    found = {name: value for name, value in whole.items() if name.startswith("diag/")}
+    assert "diag/kernel_entropy" in found
+    assert {name: value for name, value in stopped.items() if name.startswith("diag/")} == found
+
+
 def test_result_holds_figures_beside_unchanged_metrics(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["attnlab"])
