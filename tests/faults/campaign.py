@@ -39,6 +39,7 @@ class Campaign:
         names = list(KINDS)
         self._left = [names[index % len(names)] for index in range(faults)]
         self.scene.chance.shuffle(self._left)
+        self._trials: list[int] = []
         self._log = log
         self._began = time.monotonic()
 
@@ -48,9 +49,11 @@ class Campaign:
             self._start()
             while self._left and self._alive():
                 self._wait()
-                if self._alive() and not self._inject("driver"):
+                if not self._alive() or self._inject("driver"):
+                    continue
+                if all(KINDS[name][1] == "none" for name in self._left):
                     self.scene.driver.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
-                    self._end()
+                    break
             self._end()
             for _ in range(self.scene.chance.randrange(1, 4)):
                 self._inject("none")
@@ -135,6 +138,8 @@ class Campaign:
             fault, needs = KINDS[name]
             if needs not in (state, "any"):
                 continue
+            driver = self.scene.driver
+            self._trials = [] if driver is None else processes.trials(driver.pid)
             try:
                 self.say(name, fault(self.scene))
             except NothingThereError:
@@ -147,17 +152,17 @@ class Campaign:
         return False
 
     def _end(self, timeout_s: float = _PATIENCE_S) -> int:
-        """Wait until the driver has ended, and return its exit code."""
+        """Wait until the driver, if there is one, has ended, and return its exit code."""
         driver = self.scene.driver
-        assert driver is not None
-        before = processes.trials(driver.pid)
+        if driver is None:
+            return 0
         try:
             code = driver.wait(timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(driver.pid, signal.SIGKILL)
             raise
         deadline = time.monotonic() + 5.0
-        while any(Path(f"/proc/{pid}").exists() for pid in before):
+        while any(map(processes.lives, self._trials)):
             assert time.monotonic() < deadline, "a trial has outlived its driver"
             time.sleep(0.02)
         self.say("driver ended", f"exit code {code}, start {self.starts}")
