@@ -45,26 +45,13 @@ class Campaign:
 
     def run(self) -> None:
         """Inject all faults, then let the driver finish."""
-        while self._left:
-            self._start()
-            while self._left and self._alive():
-                self._wait()
-                if not self._alive() or self._inject("driver"):
-                    continue
-                if all(KINDS[name][1] == "none" for name in self._left):
-                    self.scene.driver.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
-                    break
-            self._end()
-            for _ in range(self.scene.chance.randrange(1, 4)):
-                self._inject("none")
-        self.scene.skew = 0.0
-        for _ in range(STARTS):
-            self._start()
-            if self._end(timeout_s=1800.0) == 0:
-                break
-        done = self.scene.study.run("collect")
-        self.say("collect", done.stdout.strip() or done.stderr.strip())
-        assert done.returncode == 0, done
+        try:
+            self._disturb()
+            self._finish()
+        finally:
+            if self._alive():
+                os.killpg(self.scene.pid, signal.SIGKILL)
+                self._end()
 
     def say(self, what: str, how: str) -> None:
         """Write a line of the log."""
@@ -106,6 +93,40 @@ class Campaign:
                     name = line.partition("] done ")[2].partition(" seed ")[0]
                     counts[cells[name].parent.name] += 1
         return counts
+
+    def _disturb(self) -> None:
+        while self._left:
+            self._start()
+            while self._left and self._alive():
+                self._wait()
+                if not self._alive() or self._inject("driver"):
+                    continue
+                if all(KINDS[name][1] == "none" for name in self._left):
+                    os.kill(self.scene.pid, signal.SIGTERM)
+                    break
+            code = self._end()
+            for _ in range(self.scene.chance.randrange(1, 4)):
+                self._inject("none")
+            if code == 0:
+                self._undo()
+
+    def _undo(self) -> None:
+        """Take away some results of a study that is complete, so that there is work to disturb."""
+        found = self.scene.study.run_dirs()
+        for run_dir in self.scene.chance.sample(found, len(found) // 4):
+            self.scene.lose(run_dir)
+            (run_dir / "result.json").unlink(missing_ok=True)
+        self.say("(results taken away)", str(len(found) // 4))
+
+    def _finish(self) -> None:
+        self.scene.skew = 0.0
+        for _ in range(STARTS):
+            self._start()
+            if self._end(timeout_s=1800.0) == 0:
+                break
+        done = self.scene.study.run("collect")
+        self.say("collect", done.stdout.strip() or done.stderr.strip())
+        assert done.returncode == 0, done
 
     def _start(self) -> None:
         study = self.scene.study
@@ -155,7 +176,7 @@ class Campaign:
         """Wait until the driver, if there is one, has ended, and return its exit code."""
         driver = self.scene.driver
         if driver is None:
-            return 0
+            return -1
         try:
             code = driver.wait(timeout_s)
         except subprocess.TimeoutExpired:
