@@ -78,10 +78,10 @@ def _write_all(options: argparse.Namespace) -> None:
 
 def _failures(plan: Plan, results: Sequence[Result]) -> Mapping[tuple[str, int], Failure]:
     """Return why trials without a result failed, by key of the cell and seed."""
-    done = {result.trial.run_dir for result in results}
+    done = {(result.trial.cell.key, result.trial.seed) for result in results}
     return {
         (trial.cell.key, trial.seed): failure
         for trial in plan.trials
-        if trial.run_dir not in done
+        if (trial.cell.key, trial.seed) not in done
         if (failure := attempts.read_failure(trial.run_dir))
     }

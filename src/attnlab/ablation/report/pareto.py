@@ -70,7 +70,7 @@ def fronts(report: Report) -> dict[str, list[Row]]:
     values = [sign * row.score.mean for row in report.ranked]
     found = {}
     for cost in COSTS:
-        amounts = [row.metric(cost.tag) for row in report.ranked]
+        amounts = report.medians(cost.tag)
         signed = [-amount if cost.more_is_better else amount for amount in amounts]
         if chosen := front(signed, values):
             found[cost.tag] = [report.ranked[index] for index in chosen]
@@ -122,8 +122,10 @@ def pareto_figure(report: Report, compact: bool = False) -> Figure | None:
 
 def _draw(ax: Axes, report: Report, cost: Cost, best: Sequence[Row]) -> None:
     scale = report.metric.scale
-    rows = [row for row in report.ranked if math.isfinite(row.metric(cost.tag))]
-    x = np.array([row.metric(cost.tag) for row in rows])
+    known = zip(report.ranked, report.medians(cost.tag), strict=True)
+    pairs = [(row, amount) for row, amount in known if math.isfinite(amount)]
+    rows = [row for row, _ in pairs]
+    x = np.array([amount for _, amount in pairs])
     y = np.array([scale * row.score.mean for row in rows])
     if len(rows) <= BARS:
         spread = [scale * row.score.std for row in rows]
@@ -133,8 +135,7 @@ def _draw(ax: Axes, report: Report, cost: Cost, best: Sequence[Row]) -> None:
         x, y, s=8 if many else 26, color=style.GREY, alpha=0.35 if many else 0.9, linewidth=0,
         rasterized=len(rows) > SPARSE, zorder=3,
     )  # fmt: skip
-    if report.baseline in rows:
-        at = rows.index(report.baseline)
+    for at in (index for index, row in enumerate(rows) if row.is_baseline):
         ax.scatter(x[at], y[at], s=70, marker="D", facecolor="none", **BASELINE)
     points = [(row.metric(cost.tag), scale * row.score.mean) for row in best]
     ax.plot(*zip(*points, strict=True), color=style.CATEGORIES[0], marker="o", markersize=5.5,

@@ -55,7 +55,11 @@ def metric_figure(report: Report, compact: bool = False) -> Figure | None:
     with matplotlib.rc_context(style.settings(compact)):
         fig = style.figure(height, report.study.question, caption, compact)
         ax = fig.add_subplot()
-        (_draw_numbers if position.numeric else _draw_names)(ax, report, position, series)
+        if position.numeric:
+            _draw_numbers(ax, report, position, series)
+        else:
+            alone = len(series) == 1 and not compact  # the space beside the axes is free
+            _draw_names(ax, report, position, series, scores=alone)
         if colour is not None and compact:
             style.legend_below(fig, ax, colour.name)
         elif colour is not None:
@@ -119,9 +123,10 @@ def _draw_numbers(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]
         ax.axhline(level, **style.REFERENCE)
 
 
-def _draw_names(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) -> None:
+def _draw_names(
+    ax: Axes, report: Report, axis: Axis, series: Sequence[Series], scores: bool
+) -> None:
     metric = report.metric
-    alone = len(series) == 1  # no legend: the space beside the axes is free for the scores
     for one in series:
         y = [index + one.shift for index in range(len(axis.cells))]
         means, stds = _means(one, metric.scale)
@@ -131,12 +136,12 @@ def _draw_names(ax: Axes, report: Report, axis: Axis, series: Sequence[Series]) 
             dots = [at + 0.13] * len(values)
             ax.scatter(values, dots, s=16, color=one.colour, alpha=0.55, linewidth=0, zorder=3)
             absence = _absence(row)
-            if alone and row and not absence:
+            if scores and row and not absence:
                 score = metric.score(row.score)
                 ax.text(1.02, at, score, transform=ax.get_yaxis_transform(), va="center", size=9)
             elif absence:
                 foot = ax.text(
-                    1.02 if alone else 0.01, at, absence, transform=ax.get_yaxis_transform()
+                    1.02 if scores else 0.01, at, absence, transform=ax.get_yaxis_transform()
                 )
                 foot.set(va="center", **style.ALERT)
     ax.set_yticks(range(len(axis.cells)), _names(report, axis, " "))

@@ -156,6 +156,31 @@ class Report:
         sign = 1 if self.study.direction == "maximize" else -1
         return max(self.ranked, key=lambda row: sign * row.score.mean, default=None)
 
+    @cached_property
+    def codes(self) -> Mapping[tuple[str, str, bool], Mapping[str, Sequence[int]]]:
+        """Seeds by name of the cell, by commit, snapshot and whether that has uncommitted changes.
+
+        Runs that name no state of the code are left out.
+        """
+        found: dict[tuple[str, str, bool], dict[str, list[int]]] = {}
+        for row in self.rows:
+            for run in row.runs:
+                if git := run.record.get("git"):
+                    commit, code = str(git.get("commit") or ""), str(git.get("code") or "")
+                    cells = found.setdefault((commit, code, bool(git.get("dirty"))), {})
+                    cells.setdefault(row.cell.name, []).append(run.seed)
+        return found
+
+    def medians(self, tag: str) -> Sequence[float]:
+        """Median of a logged metric of each ranked row, NaN where none of its runs logged it."""
+        if tag not in self._medians:
+            self._medians[tag] = [row.metric(tag) for row in self.ranked]
+        return self._medians[tag]
+
+    @cached_property
+    def _medians(self) -> dict[str, Sequence[float]]:
+        return {}
+
     def distinct(self, value: Callable[[Run], Any]) -> list[Any]:
         """The different answers of the runs, in order of appearance, those of None left out."""
         return list(dict.fromkeys(x for x in map(value, self.runs) if x is not None))
@@ -207,7 +232,8 @@ def _check_metric(metric: str, results: Iterable[Result]) -> None:
 
 
 def _run(result: Result, metric: str) -> Run:
-    metrics = {name: number(value) for name, value in result.record["metrics"].items()}
+    logged = result.record["metrics"].items()  # of numbers and nulls alone (`rundir`)
+    metrics = {name: math.nan if value is None else float(value) for name, value in logged}
     timing = result.record.get("timing", {})
     return Run(
         seed=result.trial.seed,

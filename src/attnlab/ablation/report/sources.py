@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from attnlab.ablation.report import words
-from attnlab.ablation.report.rows import Report, Run
+from attnlab.ablation.report.rows import Report
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,6 @@ class Source:
 
 def sources(report: Report) -> list[Source]:
     """Return every state of the code that runs name, in the order of the grid."""
-    found: dict[tuple[str, str, bool], dict[str, list[int]]] = {}
-    for row in report.rows:
-        for run in row.runs:
-            if run.record.get("git"):
-                of_cell = found.setdefault(_state(run), {}).setdefault(row.cell.name, [])
-                of_cell.append(run.seed)
     whole = {row.cell.name: len(row.runs) for row in report.rows}
     return [
         Source(
@@ -50,10 +44,5 @@ def sources(report: Report) -> list[Source]:
                 for cell, seeds in cells.items()
             ),
         )
-        for state, cells in found.items()
+        for state, cells in report.codes.items()
     ]
-
-
-def _state(run: Run) -> tuple[str, str, bool]:
-    git = run.record["git"]
-    return str(git.get("commit") or ""), str(git.get("code") or ""), bool(git.get("dirty"))

@@ -94,7 +94,7 @@ def legend(ax: Axes, title: str) -> None:
 def legend_below(fig: Figure, ax: Axes, title: str) -> None:
     """Name the colours of `ax` below a compact figure, which is too narrow for more beside it."""
     handles, names = ax.get_legend_handles_labels()
-    columns = max(1, min(len(names), 50 // max(4 + max(map(len, names), default=1), 8)))
+    columns = max(1, min(len(names), 60 // max(4 + max(map(len, names), default=1), 8)))
     fig.legend(handles, names, title=title, loc="outside lower center", ncols=columns, fontsize=9)
 
 
