@@ -93,7 +93,7 @@ def test_trials_that_no_longer_belong_are_shown_and_cancelled_on_demand(lab: Slu
     assert code == 0
     assert (
         "2 queued trials no longer belong to the study (1_0 1_2); --cancel-stale cancels them\n"
-        "2 trials are in SLURM's queue already and are left there\n"
+        "2 trials are in SLURM's queue already; they are not submitted again\n"
     ) in out
     assert lab.slurm.states(1) == ["PENDING"] * 4
     lab.on_slurm("--detach", "--cancel-stale")

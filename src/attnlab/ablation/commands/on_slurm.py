@@ -97,7 +97,7 @@ class OnSlurm:
             )
         queued = sum(trial.run_dir in placements for trial in missing)
         if queued:
-            print(f"{queued} trials are in SLURM's queue already and are left there")
+            print(f"{queued} trials are in SLURM's queue already; they are not submitted again")
         if self._options.chain is None:
             return missing
         spent = chain.spent(

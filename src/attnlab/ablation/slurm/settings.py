@@ -29,16 +29,21 @@ from attnlab.ablation.errors import UserError, show, unknown
 
 OPTIONS = ("partition", "account", "qos", "time", "gres", "constraint", "mem", "comment")
 """Keys that are options of sbatch by the same name."""
-_COUNTS = {"cpus": 1, "at_once": 1, "max_array": 1, "max_submitted": 1, "signal_s": 0}
-_COUNTS["max_stops"] = 0
+_COUNTS = {
+    **dict.fromkeys(("cpus", "at_once", "max_array", "max_submitted"), 1),
+    **dict.fromkeys(("signal_s", "max_stops"), 0),
+}
+"""Keys that are integers, and their least value."""
 KEYS = (*OPTIONS, *_COUNTS, "setup", "container", "python", "extra")
 _RESERVED = (  # what the driver relies on, and where output and trials go
     *("array", "output", "error", "job-name", "requeue", "no-requeue", "signal", "open-mode"),
     *("export", "chdir", "parsable", "wrap", "nodes", "ntasks", "ntasks-per-node"),
     *("dependency", "wait", "hold", "cpus-per-task"),
 )
-_SHORT = {"a": "array", "o": "output", "e": "error", "J": "job-name", "N": "nodes", "n": "ntasks"}
-_SHORT |= {"D": "chdir", "d": "dependency", "W": "wait", "H": "hold", "c": "cpus-per-task"}
+_SHORT = {
+    **{"a": "array", "o": "output", "e": "error", "J": "job-name", "N": "nodes", "n": "ntasks"},
+    **{"D": "chdir", "d": "dependency", "W": "wait", "H": "hold", "c": "cpus-per-task"},
+}
 
 
 @dataclass(frozen=True)
