@@ -227,3 +227,13 @@ def test_lists_are_complete_and_import_nothing_heavy() -> None:
     assert heavy == "[]"
     assert "  rpe_count: How many relative position embeddings does LiSA need?" in listing
     assert "      num_rpes: 0, 1, 2, 4, 8; seeds 0, 1, 2" in listing
+
+
+def test_a_trial_on_several_machines_is_none_for_this_one(lab: Lab) -> None:
+    lab.stanzas["profiles"]["laptop"]["nodes_per_cell"] = 2
+    code, _, err = lab.call()
+    assert code == 2
+    assert err == (
+        "run_ablation: error: profile laptop: nodes_per_cell=2: a trial on several machines needs "
+        "--launcher slurm\n"
+    )

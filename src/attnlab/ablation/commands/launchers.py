@@ -93,7 +93,17 @@ def check(options: argparse.Namespace) -> None:
 def local(
     plan: Plan, options: argparse.Namespace, trials: Trials, code: Snapshot | None
 ) -> Launching:
-    """Run the trials on this machine."""
+    """Run the trials on this machine.
+
+    Raises:
+        UserError: They want several machines, or more GPUs than there are.
+    """
+    if plan.profile.nodes_per_cell > 1:
+        nodes = plan.profile.nodes_per_cell
+        raise UserError(
+            f"profile {plan.profile.name}: nodes_per_cell={nodes}: a trial on several machines "
+            "needs --launcher slurm"
+        )
     slots = resources.slots(plan.profile, options.workers or resources.room(plan.profile))
     paths = environment(code)
     minutes = plan.profile.time_limit_minutes
