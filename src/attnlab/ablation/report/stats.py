@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def summarise(values: Sequence[float]) -> Summary:
 
 def places(scores: Sequence[float], maximize: bool) -> list[int]:
     """Return the place of each finite score, 1 for the best; equal scores share the better one."""
-    signed = [-score if maximize else score for score in scores]
-    return [int(place) for place in stats.rankdata(signed, method="min")]
+    signed = np.array([-score if maximize else score for score in scores])
+    return [int(place) for place in np.searchsorted(np.sort(signed), signed) + 1]
 
 
 def mean_ranks(by_seed: Sequence[Mapping[int, float]], maximize: bool) -> list[float]:
@@ -65,8 +64,12 @@ def mean_ranks(by_seed: Sequence[Mapping[int, float]], maximize: bool) -> list[f
     if not shared:
         return [math.nan] * len(by_seed)
     table = np.array([[values[seed] for seed in shared] for values in by_seed])
-    ranks = stats.rankdata(-table if maximize else table, axis=0)
-    return [float(rank) for rank in ranks.mean(axis=1)]
+    columns = [(column, np.sort(column)) for column in (-table if maximize else table).T]
+    ranks = [
+        (np.searchsorted(ordered, column) + np.searchsorted(ordered, column, "right") + 1) / 2
+        for column, ordered in columns
+    ]
+    return [float(rank) for rank in np.mean(ranks, axis=0)]
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float:
@@ -106,6 +109,8 @@ def separation(groups: Sequence[Sequence[float]]) -> Separation | None:
     error = noise * math.sqrt(1 / len(groups[highest]) + 1 / len(groups[lowest]))
     freedom = sum(len(groups[index]) - 1 for index in filled)
     if error > 0:
+        from scipy import stats  # half a second, which a study of single runs need not wait for
+
         chance = float(
             stats.studentized_range.sf(math.sqrt(2) * spread / error, len(filled), freedom)
         )
