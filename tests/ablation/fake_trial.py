@@ -83,10 +83,15 @@ def main() -> None:
     with trials.open("a") as log:
         log.write(f"{value} {seed} {os.getpid()}\n")
     print(f"training with {os.environ['OMP_NUM_THREADS']} threads")
+    print("on cores", *sorted(os.sched_getaffinity(0)))
     if f"stubborn{value}" in behave:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if {f"wait{value}", f"stubborn{value}"} & set(behave):
         _wait(trials.with_name("gate"))
+    if f"stall{value}" in behave or (f"stop{value}" in behave and "log.1.txt" not in found):
+        sys.exit(75)
+    if f"memory{value}" in behave:
+        sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     if f"raise{value}" in behave:
         raise RuntimeError(f"value {value} blew up")
     if f"kill{value}" in behave:

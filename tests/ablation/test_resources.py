@@ -18,6 +18,20 @@ def test_cores_are_shared_out_to_threads(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+def test_each_trial_has_its_own_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {0: (0, 0, 0), 1: (0, 1, 1), 2: (0, 2, 2), 4: (0, 0, 4), 5: (0, 1, 5), 7: (1, 0, 7)}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(places))
+    monkeypatch.setattr(resources, "_place", places.__getitem__)
+    monkeypatch.setattr(resources, "cores", lambda: 6)
+    assert resources.shares(3, 2) == [{0, 4}, {1, 5}, {2, 7}]  # halves of one core together
+    assert resources.shares(2, 1) == [{0, 4, 1}, {5, 2, 7}]
+    assert resources.shares(4, 2) == [set()] * 4  # too many: the kernel shares out
+    assert resources.shares(1, 2) == [set()]
+    monkeypatch.setattr(resources, "cores", lambda: 3)  # a quota says how many, not which
+    assert resources.shares(3, 1) == [{0, 4}, {1, 5}, {2, 7}]
+    assert resources.shares(3, 2) == [set()] * 3
+
+
 def test_an_overload_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "cores", lambda: 7)
     profile = make_profile(threads_per_cell=2)

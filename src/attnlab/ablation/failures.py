@@ -50,7 +50,8 @@ def classify(exit_code: int, log: Path) -> tuple[Kind, str]:
     Returns:
         The kind, and one line for people.
     """
-    text = rundir.log_tail(log)
+    lines = re.split(r"[\r\n]+", rundir.log_tail(log))
+    text = "\n".join(line for line in lines if not line.startswith(rundir.PROMPT))
     number = _killed_by(exit_code)
     error = rundir.last_error(log)
     # The whole end of the log counts: of several processes one fails, and the last line is of one
@@ -80,5 +81,5 @@ def _killed_by(exit_code: int) -> signal.Signals | None:
 
 def _line_of(text: str, found: re.Match[str]) -> str:
     """Return the line of `text` in which the match begins."""
-    start = max(text.rfind(end, 0, found.start()) for end in "\r\n") + 1
-    return re.split(r"[\r\n]", text[start:], maxsplit=1)[0].strip()
+    start = text.rfind("\n", 0, found.start()) + 1
+    return text[start:].partition("\n")[0].strip()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
@@ -19,7 +18,7 @@ from attnlab.ablation.trial import PRELOAD, run_command
 OWN_MODULES = ("attnlab.ablation.cli", "attnlab.ablation.trial")
 WARM = "attnlab.ablation.warm"
 _CLASS_PATH = re.compile(r"class_path\W+(attnlab(?:\.\w+)+)\.\w+")
-_TRIES = 3
+_TRIES = 6
 _LOST = 255
 """What multiprocessing says of a process whose fork server was killed, and took it along."""
 
@@ -93,15 +92,15 @@ class Forks:
         # The fork server and its children inherit this: Ctrl-C in the terminal is for the driver.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            for _ in range(_TRIES):
+            for number in range(_TRIES):
                 process = self._context.Process(
                     target=run_command,
                     args=(self._module, arguments, log, lock, slot.environment, slot.cores),
                 )
                 try:
                     process.start()
-                except (EOFError, ConnectionError) as error:
-                    print(f"the fork server died: {error!r}", file=sys.stderr)
+                except (EOFError, ConnectionError):  # it is started again once it is quite dead
+                    time.sleep(0.1 * 2**number)
                 else:
                     return Process(process)
         finally:

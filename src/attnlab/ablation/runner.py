@@ -137,7 +137,7 @@ class Runner:
             )
             line = f"done {trial}: {score}, {event.wall_s:.1f} s"
             yield result
-        elif event.exit_code == failures.STOPPED:
+        elif event.exit_code == failures.STOPPED and event.failure is None:
             line = f"stopped {trial}"
         else:
             failure = event.failure or attempts.read_failure(trial.run_dir)
