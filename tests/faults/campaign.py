@@ -151,7 +151,7 @@ class Campaign:
         deadline = time.monotonic() + _PATIENCE_S
         while self._alive() and time.monotonic() < deadline and not self.scene.running():
             time.sleep(0.05)
-        time.sleep(self.scene.chance.uniform(0.0, 1.5))
+        time.sleep(self.scene.chance.uniform(0.0, 3.0))
 
     def _inject(self, state: str) -> bool:
         """Inject the first fault left that can be now; False if there is none."""
