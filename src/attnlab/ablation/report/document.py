@@ -89,9 +89,10 @@ def sections(report: Report, pictures: Sequence[str]) -> list[Section]:
         *(Text(line, "alert") for line in statement.gaps(report)),
     ]
     curves: list[Block] = [Text(statement.curves_note("curves" in pictures))]
+    note = Text(statement.LISA_NOTE, "small")  # where the results are, never folded away
     made = [
         Section("", [*opening, *_pictures(report, pictures, "plot", "heatmap")]),
-        Section("Results", _table(report, rows, [*axes, *found])),
+        Section("Results", [*_table(report, rows, [*axes, *found]), note]),
         Section("Further metrics", _table(report, rows, [*axes, *found[:1], *extra]) * bool(extra)),
         Section("Cost", _cost(report, rows, pictures)),
         Section("Learning curves", [*curves, *_pictures(report, pictures, "curves")]),
@@ -99,7 +100,7 @@ def sections(report: Report, pictures: Sequence[str]) -> list[Section]:
         Section("Time", _table(report, rows, [*axes, *columns.time_columns()]), is_detail=True),
         Section(
             "How the numbers were computed",
-            [Notes(footnotes.footnotes(report)), Text(statement.LISA_NOTE, "small")],
+            [Notes(footnotes.footnotes(report))],
             is_detail=True,
         ),
     ]
