@@ -4,6 +4,7 @@ Exits with 0 if both have the same numbers, nothing is lost and nothing was done
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from attnlab.ablation import attempts
 from tests.faults.campaign import Campaign, disk
+from tests.faults.kinds import KINDS
 from tests.faults.study import Study
 
 
@@ -23,15 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="default: standard output")
     options = parser.parse_args(arguments)
+    faults = [*itertools.islice(itertools.cycle(KINDS), options.faults)]
     with tempfile.TemporaryDirectory(prefix="attnlab-faults-") as root:
         folder = Path(root) / "study"
         if options.log is None:
-            return run(folder, options.cells, options.faults, options.seed, sys.stdout)
+            return run(folder, options.cells, faults, options.seed, sys.stdout)
         with options.log.open("w") as log:
-            return run(folder, options.cells, options.faults, options.seed, log)
+            return run(folder, options.cells, faults, options.seed, log)
 
 
-def run(folder: Path, cells: int, faults: int, seed: int, log: TextIO) -> int:
+def run(folder: Path, cells: int, faults: Sequence[str], seed: int, log: TextIO) -> int:
     """Run both studies, write the log with its summary, and return the exit code."""
     began = time.monotonic()
     calm = Study(folder, "calm", cells)
@@ -45,17 +49,15 @@ def run(folder: Path, cells: int, faults: int, seed: int, log: TextIO) -> int:
         wrong = campaign.check(calm)
         finished = campaign.finished()
         lost = sum(campaign.scene.lost.values())
-        resumed = sum(
-            "resum" in path.read_text(errors="replace")
-            for path in campaign.scene.study.directory.glob("*/seed*/log*.txt")
-        )
-        attempts = len(list(campaign.scene.study.directory.glob("*/seed*/log*.txt")))
+        tried = [attempts.read_attempt(path) for path in campaign.scene.study.run_dirs()]
+        number = sum(each.number for each in tried if each)
+        resumed = sum(each.resumed for each in tried if each)
     print(f"\n{sum(campaign.injected.values())} faults (seed {seed}):", file=log)
     for name, count in sorted(campaign.injected.items()):
         print(f"{count:5}  {name}", file=log)
     print(
         f"{campaign.starts} starts of the driver in {time.monotonic() - began - calm_s:.0f} s; "
-        f"{attempts} logs of attempts left, {resumed} of them resumed; "
+        f"{number} attempts that notes are left of, {resumed} cells ended from a checkpoint; "
         f"{sum(finished.values())} trainings seen to finish, {lost} results destroyed by faults; "
         f"full disk by {'a small disk' if full else 'a limit on file sizes'}",
         file=log,

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -22,22 +22,23 @@ _PATIENCE_S = 60.0
 
 
 class Campaign:
-    """Faults in an order of chance, each kind as often as the others.
+    """Faults in an order of chance.
 
     Args:
         study: The study they are injected into.
-        faults: How many.
+        faults: Their names.
         seed: Of all choices; what they meet depends on the machine's speed as well.
         log: Takes one line for each fault.
         full: Whether the study's disk is a small one of its own.
     """
 
-    def __init__(self, study: Study, faults: int, seed: int, log: TextIO, full: bool) -> None:
+    def __init__(
+        self, study: Study, faults: Sequence[str], seed: int, log: TextIO, full: bool
+    ) -> None:
         self.scene = Scene(study, random.Random(seed), full)
         self.injected: Counter[str] = Counter()
         self.starts = 0
-        names = list(KINDS)
-        self._left = [names[index % len(names)] for index in range(faults)]
+        self._left = list(faults)
         self.scene.chance.shuffle(self._left)
         self._trials: list[int] = []
         self._log = log
@@ -46,8 +47,11 @@ class Campaign:
     def run(self) -> None:
         """Inject all faults, then let the driver finish."""
         try:
-            self._disturb()
-            self._finish()
+            if not self._disturb():
+                self._finish()
+            done = self.scene.study.run("collect")
+            self.say("collect", done.stdout.strip() or done.stderr.strip())
+            assert done.returncode == 0, done
         finally:
             if self._alive():
                 os.killpg(self.scene.pid, signal.SIGKILL)
@@ -94,7 +98,8 @@ class Campaign:
                     counts[cells[name].parent.name] += 1
         return counts
 
-    def _disturb(self) -> None:
+    def _disturb(self) -> bool:
+        """Inject all faults, and return whether the study is complete after the last one."""
         while self._left:
             self._start()
             while self._left and self._alive():
@@ -105,10 +110,13 @@ class Campaign:
                     os.kill(self.scene.pid, signal.SIGTERM)
                     break
             code = self._end()
+            if code == 0 and not self._left:
+                return True
             for _ in range(self.scene.chance.randrange(1, 4)):
                 self._inject("none")
             if code == 0:
                 self._undo()
+        return False
 
     def _undo(self) -> None:
         """Take away some results of a study that is complete, so that there is work to disturb."""
@@ -124,9 +132,6 @@ class Campaign:
             self._start()
             if self._end(timeout_s=1800.0) == 0:
                 break
-        done = self.scene.study.run("collect")
-        self.say("collect", done.stdout.strip() or done.stderr.strip())
-        assert done.returncode == 0, done
 
     def _start(self) -> None:
         study = self.scene.study

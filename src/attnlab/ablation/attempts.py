@@ -102,6 +102,11 @@ def write_failure(run_dir: Path, failure: Failure) -> None:
     rundir.write_json(run_dir / FAILURE, dataclasses.asdict(failure))
 
 
+def unnoted(kind: Kind, error: str) -> Failure:
+    """Return a failure that no run directory holds."""
+    return Failure(kind=kind, error=error, exit_code=1, attempt=0, finished=now())
+
+
 def now() -> str:
     """Return the time as notes have it: ISO 8601, in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

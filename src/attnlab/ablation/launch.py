@@ -232,7 +232,7 @@ class LocalLauncher:
             try:
                 attempt = self._begin(turns.job)
             except UserError as error:
-                yield self._verdict(turns, _failure(Kind.TRANSIENT, str(error)))
+                yield self._verdict(turns, attempts.unnoted(Kind.TRANSIENT, str(error)))
             else:
                 each = self._start(turns, attempt)
                 running[each.process.sentinel] = each
@@ -270,7 +270,7 @@ class LocalLauncher:
             with job.log.open("a", encoding="utf-8") as log:
                 log.write(f"\n{failures.KERNEL_KILLED}\n")
         if job.seed is None or each.attempt is None:
-            return self._verdict(turns, _failure(*failures.classify(exit_code, job.log)))
+            return self._verdict(turns, attempts.unnoted(*failures.classify(exit_code, job.log)))
         if each.overdue:
             error = f"it took over {self._limit_s / 60:g} min"
             failure = supervise.fail(job.folder, each.attempt, Kind.TIME, error, exit_code)
@@ -299,8 +299,3 @@ def _over(turns: _Turns) -> Ended:
     """Return the end of a job that has not finished: stopped, unless it failed."""
     exit_code = failures.STOPPED if turns.failure is None else turns.failure.exit_code
     return Ended(turns.job, exit_code, turns.spent_s, turns.failure)
-
-
-def _failure(kind: Kind, error: str) -> Failure:
-    """Return a failure that no run directory holds."""
-    return Failure(kind=kind, error=error, exit_code=1, attempt=0, finished=attempts.now())
