@@ -221,8 +221,7 @@ class LocalLauncher:
         while self._free and not self._draining:
             due = [turns for turns in self._again if turns.due <= time.monotonic()]
             if due:
-                turns = due[0]
-                self._again.remove(turns)
+                self._again.remove(turns := due[0])
                 turns.failure = None
             elif (job := next(waiting, None)) is not None:
                 turns = _Turns(job)
