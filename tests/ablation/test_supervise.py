@@ -48,6 +48,15 @@ def test_a_checkpoint_that_leads_to_an_error_is_not_tried_twice(tmp_path: Path) 
     assert begin(tmp_path).resumed  # the third began anew: its checkpoint is as good as any
 
 
+def test_whoever_stops_a_trial_costs_it_no_checkpoint(tmp_path: Path) -> None:
+    begin(tmp_path)
+    leave_checkpoint(tmp_path)
+    supervise.fail(tmp_path, begin(tmp_path), Kind.STOPPED, "SLURM ended it: CANCELLED", -9)
+    assert begin(tmp_path).resumed
+    attempts.write_failure(tmp_path, attempts.unnoted(Kind.ERROR, "module: not found"))
+    assert begin(tmp_path).resumed  # the trial had not even begun
+
+
 @pytest.mark.parametrize("exit_code", [0, 3, -9, 75])
 def test_a_result_counts_whatever_the_exit_code(tmp_path: Path, exit_code: int) -> None:
     attempt = begin(tmp_path)

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     MEMORY = "out of memory"
     TRANSIENT = "transient"
     TIME = "time limit"
+    STOPPED = "stopped"
     ERROR = "error"
 
     @property
@@ -103,7 +104,7 @@ def write_failure(run_dir: Path, failure: Failure) -> None:
 
 
 def unnoted(kind: Kind, error: str) -> Failure:
-    """Return a failure that no run directory holds."""
+    """Return a failure that is none of a trial's own attempts."""
     return Failure(kind=kind, error=error, exit_code=1, attempt=0, finished=now())
 
 

@@ -277,7 +277,7 @@ class LocalLauncher:
         found = supervise.end(job.folder, each.attempt, exit_code, job.seed)
         if found is None and turns.stalled():
             error = f"it stopped {STALLS} times in a row at step {turns.step}"
-            found = supervise.fail(job.folder, each.attempt, Kind.ERROR, error, exit_code)
+            found = supervise.fail(job.folder, each.attempt, Kind.STOPPED, error, exit_code)
         return self._verdict(turns, found)
 
     def _verdict(self, turns: _Turns, failure: Failure | None) -> Ended | Again:

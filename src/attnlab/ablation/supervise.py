@@ -33,8 +33,7 @@ def begin(
     """
     last = attempts.read_attempt(run_dir)
     failure = attempts.read_failure(run_dir)
-    spoilt = failure is not None and failure.kind == Kind.ERROR
-    keep = last is not None and last.code == code != "" and not (last.resumed and spoilt)
+    keep = last is not None and last.code == code != "" and not _spoilt(last, failure)
     rundir.prepare(run_dir, keep)
     attempt = Attempt(
         number=1 + (last.number if last else 0),
@@ -91,3 +90,10 @@ def note_cost(run_dir: Path, attempt: Attempt, wall_s: float, workers: int) -> N
     before = rundir.read_json(run_dir / rundir.DRIVER).get("wall_s") if attempt.resumed else 0.0
     total_s = wall_s + (before if isinstance(before, float) else 0.0)
     rundir.write_json(run_dir / rundir.DRIVER, {"wall_s": total_s, "workers": workers}, sync=False)
+
+
+def _spoilt(last: Attempt, failure: Failure | None) -> bool:
+    """Return whether an attempt failed by an error of its own, and had a checkpoint before it."""
+    if failure is None or failure.attempt != last.number:  # that of a job around it
+        return False
+    return failure.kind == Kind.ERROR and last.resumed

@@ -19,8 +19,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     [
         ("FAILED", True, Kind.TRANSIENT, "killed by SIGKILL", True),
         ("OUT_OF_MEMORY", True, Kind.MEMORY, "SLURM ended it: OUT_OF_MEMORY", True),
-        ("CANCELLED", True, Kind.ERROR, "SLURM ended it: CANCELLED", False),
-        ("CANCELLED", False, Kind.ERROR, "job 1_0 was cancelled before it began", False),
+        ("CANCELLED", True, Kind.STOPPED, "SLURM ended it: CANCELLED", False),
+        ("CANCELLED", False, Kind.STOPPED, "job 1_0 was cancelled before it began", False),
         ("FAILED", False, Kind.ERROR, "before the trial began: module: not found", False),
     ],
 )

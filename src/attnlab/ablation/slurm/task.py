@@ -151,9 +151,7 @@ def _turn(array: Submission, task: Task, note: Path) -> int:
         failure = supervise.fail(task.run_dir, attempt, Kind.TIME, error, code)
     spent_s = time.monotonic() - began
     memory.spent_s += spent_s
-    before_s = rundir.read_json(task.run_dir / rundir.DRIVER).get("wall_s", 0.0)
-    cost = {"wall_s": before_s + spent_s, "workers": 1}  # it has its machines for itself
-    rundir.write_json(task.run_dir / rundir.DRIVER, cost)
+    supervise.note_cost(task.run_dir, attempt, spent_s, 1)  # it has its machines for itself
     if rundir.finished(task.run_dir, task.seed):
         return 0
     if failure is None:
@@ -176,7 +174,7 @@ def _stopped(array: Submission, task: Task, attempt: Attempt, memory: Memory) ->
         return None
     times = f"{memory.stops} times in a row at step {memory.step}"
     error = f"it was stopped {times}; give it more time"
-    return supervise.fail(task.run_dir, attempt, Kind.ERROR, error, failures.STOPPED)
+    return supervise.fail(task.run_dir, attempt, Kind.STOPPED, error, failures.STOPPED)
 
 
 def _requeue(job: str) -> None:

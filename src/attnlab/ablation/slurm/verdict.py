@@ -3,11 +3,11 @@
 from enum import Enum
 
 from attnlab.ablation import attempts, failures, rundir, supervise
-from attnlab.ablation.attempts import Attempt, Failure, Kind
+from attnlab.ablation.attempts import Failure, Kind
 from attnlab.ablation.slurm import client
 from attnlab.ablation.slurm.submission import Submission, Task
 
-_KINDS = {"OUT_OF_MEMORY": Kind.MEMORY, "DEADLINE": Kind.TIME, "CANCELLED": Kind.ERROR}
+_KINDS = {"OUT_OF_MEMORY": Kind.MEMORY, "DEADLINE": Kind.TIME, "CANCELLED": Kind.STOPPED}
 
 
 class Verdict(Enum):
@@ -57,9 +57,10 @@ def _never_began(task: Task, name: str, fate: str, output: str) -> Failure:
     """Note that a task ended before its trial could begin."""
     task.run_dir.mkdir(parents=True, exist_ok=True)
     if fate == "CANCELLED":
-        error = f"job {name} was cancelled before it began"
+        kind, error = Kind.STOPPED, f"job {name} was cancelled before it began"
     else:
+        kind = Kind.ERROR if output else Kind.TRANSIENT
         error = f"job {name} ended before the trial began: {output or fate or 'in silence'}"
-    kind = Kind.ERROR if fate == "CANCELLED" or output else Kind.TRANSIENT
-    blank = Attempt(1, "slurm", name, "", "", "", False)
-    return supervise.fail(task.run_dir, blank, kind, error, 1)
+    failure = attempts.unnoted(kind, error)
+    attempts.write_failure(task.run_dir, failure)
+    return failure
