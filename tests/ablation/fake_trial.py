@@ -84,6 +84,7 @@ def main() -> None:
         log.write(f"{value} {seed} {os.getpid()}\n")
     print(f"training with {os.environ['OMP_NUM_THREADS']} threads")
     print("on cores", *sorted(os.sched_getaffinity(0)))
+    print("imported already:", *(name for name in sys.modules if name.startswith("attnlab.")))
     if f"stubborn{value}" in behave:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if {f"wait{value}", f"stubborn{value}"} & set(behave):

@@ -98,3 +98,13 @@ def test_the_death_of_the_fork_server_costs_no_trial(lab: Lab) -> None:
     assert "again value=1 seed 0: killed by SIGKILL (transient)" in out
     assert sorted(lab.trainings()[4:]) == ["1 0", "1 1"]
     assert REPORT in out
+
+
+def test_what_a_config_names_is_imported_once_for_all_trials(lab: Lab) -> None:
+    named = "{class_path: attnlab.messages.one_line, other: {class_path: attnlab.no.such.thing}}"
+    with (lab.root / "base.yaml").open("a") as base:
+        base.write(f"x: {named}\n")
+    lab.study["seeds"] = [0]
+    assert lab.drive()[0] == 0
+    log = (lab.run_dir(1, 0) / "log.txt").read_text()
+    assert "attnlab.messages" in log.partition("imported already:")[2].split()
