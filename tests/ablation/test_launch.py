@@ -27,8 +27,9 @@ def test_trials_side_by_side_are_pinned_to_different_cores(lab: Lab) -> None:
     lab.behave("wait0 wait1")
     driver = lab.start()
     logs = [lab.directory / f"value={name}/seed0/log.txt" for name in ("0-e3877b23", "1-5282b364")]
-    wait_until(lambda: all(log.exists() and "on cores" in log.read_text() for log in logs))
-    first, second = (log.read_text().partition("on cores ")[2].split() for log in logs)
+    wait_until(lambda: all(log.exists() and "imported" in log.read_text() for log in logs))
+    lines = [log.read_text().partition("on cores ")[2].splitlines()[0] for log in logs]
+    first, second = (line.split() for line in lines)
     assert first
     assert len(first) == len(second) == len(os.sched_getaffinity(0)) // 2
     assert not set(first) & set(second)
