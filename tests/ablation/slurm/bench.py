@@ -28,13 +28,13 @@ class Bench:
         self.study_dir = root / "my runs/value/laptop"
         self.study_dir.mkdir(parents=True)
 
-    def launcher(self, hold: int | None = None, **settings: object) -> SlurmLauncher:
+    def launcher(self, **settings: object) -> SlurmLauncher:
         made = SlurmSettings(**settings)  # type: ignore[arg-type]
         arrays = Arrays(
             self.study_dir, made, Shape(), command=("python", "-m", "fake_trial"),
             environment={}, code="c0de", task_python="python",
         )  # fmt: skip
-        return SlurmLauncher(self.study_dir, arrays, made, hold=hold)
+        return SlurmLauncher(self.study_dir, arrays, made)
 
     def jobs(self, count: int) -> list[Job]:
         folders = [self.study_dir / f"cell{index}/seed0" for index in range(count)]

@@ -8,7 +8,7 @@ import pytest
 
 from attnlab.ablation.attempts import Kind
 from attnlab.ablation.errors import UserError
-from attnlab.ablation.launch import Again, Ended, Job, Started
+from attnlab.ablation.launch import Again, Ended, Started
 from attnlab.ablation.slurm.queue import SlurmQueue
 from tests.ablation.slurm.bench import Bench, ended, settle
 
@@ -100,23 +100,6 @@ def test_trials_at_a_time_are_counted_over_all_arrays(bench: Bench) -> None:
     bench.finish(1, 2)
     settle(events)
     assert [job["throttle"] for job in bench.slurm.jobs.values()] == ["2", "2"]
-
-
-def test_jobs_are_taken_as_there_is_room_for_them(bench: Bench) -> None:
-    taken: list[Job] = []
-    jobs = (taken.append(job) or job for job in bench.jobs(3))  # type: ignore[func-returns-value]
-    events = bench.launcher(hold=2).run(jobs)
-    settle(events)
-    assert len(taken) == 2
-    bench.begin(1, 0)
-    settle(events)
-    bench.finish(1, 0)
-    assert ended(settle(events)) == ["cell0"]
-    assert taken == bench.jobs(3)
-    bench.finish(1, 1)
-    bench.finish(2)
-    assert ended(settle(events)) == ["cell1", "cell2"]
-    assert list(events) == []
 
 
 def test_sbatch_may_fail_for_a_while_once_trials_run(bench: Bench) -> None:

@@ -168,6 +168,7 @@ def _call(*command: str) -> subprocess.CompletedProcess[str]:
             errors="replace",
             timeout=TIMEOUT_S,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the driver: an sbatch must not end half-way
         )
     except FileNotFoundError:
         raise UserError(

@@ -1,9 +1,7 @@
 """Running trials as arrays of SLURM, and following them until each has ended."""
 
-import itertools
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,28 +54,18 @@ class SlurmLauncher:
         study_dir: The study's directory, which this process has locked.
         arrays: What submits them.
         settings: How many there may be.
-        hold: Jobs to take at a time; all there are when None.
     """
 
-    def __init__(
-        self,
-        study_dir: Path,
-        arrays: Arrays,
-        settings: SlurmSettings,
-        *,
-        hold: int | None = None,
-    ) -> None:
+    def __init__(self, study_dir: Path, arrays: Arrays, settings: SlurmSettings) -> None:
         self._study_dir = study_dir
         self._arrays = arrays
         self._settings = settings
-        self._hold = hold
         self._pending: list[Job] = []
         self._tracked: dict[str, _Tracked] = {}
         self._tries: dict[str, int] = {}
         self._returns: dict[str, int] = {}
         self._throttles: dict[str, int] = {}
         self._full: tuple[int, float] | None = None
-        self._exhausted = False
         self._left = False
 
     follows = True
@@ -102,55 +90,38 @@ class SlurmLauncher:
 
     def run(self, jobs: Iterable[Job]) -> Events:
         """Run `jobs`, and say what happens to them."""
-        waiting = iter(jobs)
         interval = POLL_S[0]
-        self._take(waiting, self._queue())
-        self._submit()
+        self.detach(jobs)
         while self._goes_on():
             asked = time.monotonic()
             while time.monotonic() < asked + interval and self._goes_on():
                 time.sleep(TICK_S)
                 yield None
                 yield from self._finished()
-                if self._wanted() and not self._exhausted:
-                    break
             if not self._goes_on():
                 return
             interval = min(interval * 1.5, POLL_S[1])
             try:
-                entries = self._queue()
-                yield from self._follow(entries)
-                self._take(waiting, entries)
+                yield from self._follow(self._queue())
                 self._submit()
             except UserError:  # a busy or restarting controller; the trials run on
                 if not self._tracked:
                     raise
 
     def _goes_on(self) -> bool:
-        return bool(self._tracked or self._pending or not self._exhausted) and not self._left
-
-    def _wanted(self) -> int:
-        """Return how many jobs are to be taken now."""
-        if self._hold is None:
-            return sys.maxsize
-        return max(0, self._hold - len(self._tracked) - len(self._pending))
+        return bool(self._tracked or self._pending) and not self._left
 
     def detach(self, jobs: Iterable[Job]) -> int:
         """Submit as many of `jobs` as SLURM takes, and return how many are left."""
-        self._take(iter(jobs), self._queue())
+        self._take(jobs, self._queue())
         self._submit()
         return len(self._pending)
 
     def _queue(self) -> list[Entry]:
         return client.queue(submission.job_name(self._study_dir))
 
-    def _take(self, waiting: Iterator[Job], entries: Sequence[Entry]) -> None:
-        """Take jobs as there is room; those that are in the queue already are followed."""
-        wanted = self._wanted()
-        jobs = list(itertools.islice(waiting, wanted))
-        self._exhausted = self._exhausted or len(jobs) < wanted
-        if not jobs:
-            return
+    def _take(self, jobs: Iterable[Job], entries: Sequence[Entry]) -> None:
+        """Take jobs; those that are in the queue already are followed."""
         places = located(submission.read_all(self._study_dir), entries)
         for job in jobs:
             place = places.get(job.folder.resolve())
