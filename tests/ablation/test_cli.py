@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from attnlab.ablation import parse
+from attnlab.ablation import plan as planning
+from attnlab.ablation.errors import UserError
 from tests.ablation.conftest import ALL, REPORT, Lab, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +24,7 @@ def test_a_study_runs_each_trial_once_and_a_second_start_none(lab: Lab) -> None:
     assert sorted(lab.trainings()) == ALL
     assert REPORT in out
     assert "dashboard: tensorboard --logdir runs/ablations/value/laptop" in out
-    command, output = (lab.run_dir(1, 0) / "log.txt").read_text().splitlines()
+    command, output, *_ = (lab.run_dir(1, 0) / "log.txt").read_text().splitlines()
     assert command.startswith("$ OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES='' ")
     study = "runs/ablations/value/laptop"
     base = f"{study}/.base/base-08dfd1eb.yaml"
@@ -64,6 +67,17 @@ def test_files_edited_while_a_study_runs_change_nothing_and_are_named(lab: Lab) 
     assert out.splitlines()[-2:] == [f"ablations.yaml {read}", f"base.yaml {read}"]
     commands = {path.read_text().split(" --run_dir")[0] for path in lab.directory.rglob("log.txt")}
     assert len(commands) == 1  # of one base experiment
+
+
+def test_a_base_edited_between_plan_and_copy_is_said(lab: Lab, tmp_path: Path) -> None:
+    lab.write()
+    ablations = parse.load(lab.root / "ablations.yaml")
+    study, profile = ablations.study("value"), ablations.profile("laptop")
+    plan = planning.make(study, profile, tmp_path / "runs")
+    assert planning.freeze(plan, None).base.read_text() == plan.base.read_text()
+    plan.base.write_text("model: {value: 7}\n")
+    with pytest.raises(UserError, match=r"base\.yaml was edited while the driver started"):
+        planning.freeze(plan, None)
 
 
 def test_more_trials_at_a_time_than_cores_are_warned_of(lab: Lab) -> None:

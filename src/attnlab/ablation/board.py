@@ -6,6 +6,7 @@ file shows every scalar as a column.
 """
 
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ def write(plan: Plan, space: Sequence[Dimension] = ()) -> None:
     path = plan.directory / FILE
     if not path.exists() or path.read_bytes() != events.getvalue():
         write_atomically(path, events.getvalue())
+
+
+def line(plan: Plan) -> str:
+    """Return the line that tells how to see it."""
+    return f"dashboard: tensorboard --logdir {shlex.quote(str(plan.directory))}"
 
 
 def _columns(study: Study, varied: Sequence[Dimension]) -> "Summary":

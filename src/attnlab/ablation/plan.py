@@ -10,6 +10,7 @@ from attnlab.ablation import cells, rundir, strict_yaml
 from attnlab.ablation.cells import Cell, Result, Trial
 from attnlab.ablation.errors import UserError, show
 from attnlab.ablation.schema import Profile, Study
+from attnlab.ablation.snapshot import Snapshot
 from attnlab.files import write_atomically
 
 
@@ -113,11 +114,29 @@ def claim_directory(plan: Plan) -> None:
     rundir.write_json(plan.directory / "study.json", record)
 
 
-def keep_base(plan: Plan) -> Plan:
-    """Return the plan with a copy of its base experiment, which lies in the study's directory.
+def freeze(plan: Plan, code: Snapshot | None) -> Plan:
+    """Return the plan with its base experiment in `code`, or a copy of it where it is not there.
 
-    Editing the file changes nothing for trials that wait, then. Equal contents share a copy.
+    Editing the file changes nothing for trials that wait, then.
+
+    Args:
+        plan: The plan; its directory must exist.
+        code: What its trials run from, if that is a copy itself.
+
+    Raises:
+        UserError: The file has been edited since the plan was made.
     """
+    inside = plan.base if code is None else code.inside(plan.base)
+    copied = code is not None and inside.resolve().is_relative_to(code.path)
+    frozen = replace(plan, base=inside) if copied else _keep_base(plan)
+    planned = {place: text for place, text in plan.stanza.items() if place.startswith("base ")}
+    if _flat("base ", strict_yaml.load(frozen.base)) != planned:
+        raise UserError(f"{plan.base} was edited while the driver started; start it again")
+    return frozen
+
+
+def _keep_base(plan: Plan) -> Plan:
+    """Return the plan with a copy in the study's directory, which equal contents share."""
     content = plan.base.read_bytes()
     name = f"{plan.base.stem}-{hashlib.sha256(content).hexdigest()[:8]}{plan.base.suffix}"
     copy = plan.directory / ".base" / name

@@ -53,7 +53,10 @@ def find(plan: Plan, named: str, seed: int | None) -> Trial:
         UserError: No cell or several are meant, or the study has no such seed.
     """
     wanted = dict(each.partition("=")[::2] for each in named.split(","))
-    found = [cell for cell in plan.cells if named in (cell.key, cell.name)]
+    # Of a search the name goes on with what the trial sets.
+    found = [
+        cell for cell in plan.cells if named in (cell.key, cell.name, cell.name.partition(" (")[0])
+    ]
     found = found or [cell for cell in plan.cells if _has(cell, wanted)]
     where = f"study {plan.study.name}"
     if not found:

@@ -148,8 +148,6 @@ class Ablations:
 
     def study(self, name: str) -> Study:
         """Return the study called `name`, or raise a `UserError` that names those there are."""
-        if name in self.searches:
-            raise UserError(f"study {name} is a search; only run, report and collect take one")
         if name not in self.studies:
             raise UserError(unknown("study", name, [*self.studies, *self.searches]))
         return self.studies[name]

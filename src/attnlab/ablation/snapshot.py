@@ -22,6 +22,8 @@ NAME = "snapshot.json"
 PATCH = "changes.patch"
 LARGE = 10 * 2**20
 """Bytes above which a file that git does not track is taken for data, and left out."""
+NONE = "as it is, since there is no git repository to copy it from"
+"""What the code is where there is no snapshot, in words."""
 _GIT_TIMEOUT_S = 120.0
 
 

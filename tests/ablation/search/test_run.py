@@ -62,7 +62,14 @@ def test_a_search_runs_each_trial_once_and_reports(search: Lab) -> None:
     assert [row["state"] for row in rows] == ["complete"] * 6
     assert [float(row["test/top1"]) for row in rows] == [trial.value for trial in trials(search)]
     assert (search.directory / "report/history.png").stat().st_size > 1000
-    assert out.strip().endswith("report.md")
+    dashboard = "dashboard: tensorboard --logdir runs/ablations/value/laptop"
+    assert out.splitlines()[-2:] == [
+        "report: runs/ablations/value/laptop/report/report.md",
+        dashboard,
+    ]
+    code, out, _ = search.command("reproduce", "trial 2", "--study", "value")
+    assert code == 0
+    assert f"--model.value={trials(search)[2].params['value']} " in out
     code, again, _ = search.drive()
     assert code == 0
     assert "6 done" in again
@@ -148,6 +155,8 @@ def test_bad_trials_are_pruned_on_their_way(search: Lab) -> None:
         (("--launcher", "slurm"), "start one driver on each of several nodes"),
         (("--set", "model.value=3"), "study value itself sets 'model.value'"),
         (("--report",), "no trial has run yet"),
+        (("--retry", "failed"), "--retry is for grids; study value is a search"),
+        (("--dry-run", "--probe"), "--probe is for grids; study value is a search"),
     ],
 )
 def test_bad_options_are_one_line(search: Lab, arguments: tuple[str, ...], message: str) -> None:

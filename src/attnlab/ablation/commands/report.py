@@ -1,10 +1,9 @@
 """Reporting on what has finished, and running nothing."""
 
 import argparse
-import shlex
 from collections.abc import Mapping, Sequence
 
-from attnlab.ablation import attempts, parse
+from attnlab.ablation import attempts, board, parse
 from attnlab.ablation.attempts import Failure
 from attnlab.ablation.cells import Result
 from attnlab.ablation.commands.options import Trials, add_places, plan_of, plan_of_study
@@ -45,7 +44,7 @@ def write(plan: Plan, results: Sequence[Result]) -> None:
         raise UserError(f"{plan.directory}: no trial has finished yet")
     folder = plan.directory / "report"
     report.write(plan.study, plan.profile, plan.cells, results, folder, _failures(plan, results))
-    print(f"dashboard: tensorboard --logdir {shlex.quote(str(plan.directory))}")
+    print(board.line(plan))
 
 
 def _write_all(options: argparse.Namespace) -> None:

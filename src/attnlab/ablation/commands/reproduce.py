@@ -11,11 +11,16 @@ from attnlab.ablation.cells import Trial
 from attnlab.ablation.commands.options import Trials, add_study, plan_of
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.repeat import Repeat
+from attnlab.ablation.search import plan as searches
+from attnlab.ablation.search.command import is_search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("cell", metavar="CELL", help="its key, its name, or labels such as depth=4")
+    parser.add_argument(
+        "cell", metavar="CELL",
+        help="its key, its name, or labels such as depth=4; of a search such as 'trial 7'",
+    )  # fmt: skip
     add_study(parser)
     parser.add_argument(
         "--seed", metavar="N", type=int, help="default: the first seed that has finished"
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, trials: Trials) -> int:
     """Run the command and return the exit code: 1 where the metrics differ."""
-    plan = plan_of(options)
+    plan = searches.begun(searches.make(options)) if is_search(options) else plan_of(options)
     trial = repeat.find(plan, options.cell, options.seed)
     name = f"{trial.run_dir.parent.name}-{trial.run_dir.name}"
     default = options.output_dir / ".reproduced" / plan.study.name / plan.profile.name / name

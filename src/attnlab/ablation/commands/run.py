@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -69,9 +68,7 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     with rundir.locked(plan.directory / rundir.LOCK, complaint, patience_s):
         planning.check_directory(plan)
         code = snapshot.take(options.file.resolve().parent, options.output_dir / ".code")
-        inside = plan.base if code is None else code.inside(plan.base)
-        outside = inside == plan.base
-        plan = planning.keep_base(plan) if outside else dataclasses.replace(plan, base=inside)
+        plan = planning.freeze(plan, code)
         launching = launchers.LAUNCHERS[options.launcher](plan, options, trials, code)
         if launching.warning:
             print(f"run_ablation: warning: {launching.warning}", file=sys.stderr)
@@ -103,7 +100,7 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
     missing = launching.choose(missing)
     shown = view(total=len(plan.trials), done=len(done))
     shown.say(f"{plan.title}, {len(done)} done, {launching.about}")
-    shown.say(f"code: {code or 'as it is, since there is no git repository to copy it from'}")
+    shown.say(f"code: {code or snapshot.NONE}")
     identity = code.id if code else ""
     with Runner(plan, launching.checker, shown, identity) as runner:
         if errors := runner.preflight(missing, launching.check_flags):

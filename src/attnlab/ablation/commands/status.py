@@ -1,7 +1,6 @@
 """Showing what every trial of a study is doing, or how far all studies are."""
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -73,9 +72,7 @@ def _looking(
     found = searches.make(argparse.Namespace(**{**vars(options), "study": name}))
 
     def look() -> Overview:
-        begun = [each.trial for each in searches.records(found)]
-        cells = tuple(trial.cell for trial in begun)
-        plan = dataclasses.replace(found.plan, cells=cells, trials=tuple(begun))
+        plan = searches.begun(found)
         return overview.of(plan, _survey(plan), found.search.trials)
 
     return look

@@ -11,7 +11,7 @@ from attnlab.ablation import board, parse, rundir, snapshot
 from attnlab.ablation import plan as planning
 from attnlab.ablation.cells import command_line
 from attnlab.ablation.commands.launchers import LAUNCHERS
-from attnlab.ablation.commands.options import Trials
+from attnlab.ablation.commands.options import Trials, Watched
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.search import plan as searches
 from attnlab.ablation.search.plan import POSTGRES, SearchPlan
@@ -56,6 +56,9 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
             f"--launcher {options.launcher}: a search runs on the machine of its driver; start one "
             "driver on each of several nodes, with --storage postgresql://..."
         )
+    for name in ("retry", "probe", "all"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is for grids; study {options.study} is a search")
     if options.report:
         return report(options, trials)
     if options.dry_run:
@@ -64,12 +67,17 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     if (found.storage == POSTGRES) != (options.storage is not None):
         begun = "with --storage" if options.storage is None else "without --storage"
         raise UserError(f"{found.plan.directory} holds a search that was begun {begun}")
+    watched = Watched(options.file, found.plan.base)
     found.plan.directory.mkdir(parents=True, exist_ok=True)
     if options.storage is not None:
-        return _run_shared(found, options, trials)
-    with _alone(found):
-        planning.check_directory(found.plan)
-        return _run_alone(found, options, trials)
+        ended = _run_shared(found, options, trials)
+    else:
+        with _alone(found):
+            planning.check_directory(found.plan)
+            ended = _run_alone(found, options, trials)
+    for line in watched.changes():
+        print(line)
+    return ended
 
 
 def report(options: argparse.Namespace, trials: Trials) -> int:
@@ -175,15 +183,14 @@ def _drive(
     from attnlab.ablation.search.ledger import Ledger
 
     code = snapshot.take(options.file.resolve().parent, options.output_dir / ".code")
-    if code is not None:
-        plan = dataclasses.replace(found.plan, base=code.inside(found.plan.base))
-        found = dataclasses.replace(found, plan=plan)
+    found = dataclasses.replace(found, plan=planning.freeze(found.plan, code))
     launching = LAUNCHERS["local"](found.plan, options, trials, code)
     if launching.warning:
         print(f"run_ablation: warning: {launching.warning}", file=sys.stderr)
     finished = sum(record.result is not None for record in searches.records(found))
     shown = view(total=found.search.trials, done=finished)
     shown.say(f"{found.title}, {finished} done, {launching.about}")
+    shown.say(f"code: {code or snapshot.NONE}")
     with Runner(found.plan, launching.launcher, shown, code.id if code else "") as runner:
         # Once a trial has run, others can.
         if not finished and (errors := runner.preflight(list(found.corners()))):
@@ -220,6 +227,7 @@ def _report(found: SearchPlan) -> None:
     folder = found.plan.directory / "report"
     print(reporting.write(found, folder))
     print(f"\nreport: {folder / 'report.md'}")
+    print(board.line(found.plan))
 
 
 def _dry_run(found: SearchPlan, workers: int) -> None:

@@ -158,6 +158,12 @@ def records(found: SearchPlan) -> list[Record]:
     return sorted((each for each in read if each), key=lambda each: each.number)
 
 
+def begun(found: SearchPlan) -> Plan:
+    """Return the plan with all trials that have begun."""
+    trials = tuple(record.trial for record in records(found))
+    return dataclasses.replace(found.plan, cells=tuple(t.cell for t in trials), trials=trials)
+
+
 def _record(found: SearchPlan, path: Path) -> Record | None:
     content = rundir.read_json(path)
     number, params = content.get("number"), content.get("params")

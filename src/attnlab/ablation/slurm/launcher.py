@@ -79,7 +79,7 @@ class SlurmLauncher:
         """Stop following; the jobs stay in SLURM's queue."""
         self._left = True
         if not self._tracked:
-            return "leaving; nothing is in SLURM's queue"
+            return "leaving; the same command follows whatever is in SLURM's queue by then"
         count, jobs = len(self._tracked), " ".join(self.jobs)
         return (
             f"leaving {count} trials in SLURM's queue (end them by: scancel {jobs}); "
