@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnlab.ablation import snapshot
+from attnlab.ablation.errors import UserError
 from attnlab.ablation.snapshot import Snapshot
 
 
@@ -102,6 +103,19 @@ def test_the_same_contents_are_copied_once_and_others_beside_them(repository: Pa
     (repository / "src/code.py").chmod(0o755)
     assert taken(repository).id not in (first.id, other.id)
     assert len(list((repository / "out/.code").iterdir())) == 3  # and nothing half done
+
+
+def test_a_copy_that_was_changed_is_refused(repository: Path) -> None:
+    first = taken(repository)
+    copy = first.path / "src/code.py"
+    copy.write_text("value = 2\n")
+    with pytest.raises(UserError, match=f"{first.id} is no longer the copy it was made as"):
+        taken(repository)
+    copy.unlink()
+    with pytest.raises(UserError, match=f"{first.id} is no longer the copy it was made as"):
+        taken(repository)
+    copy.write_text("value = 1\n")
+    assert taken(repository) == first
 
 
 def test_what_was_copied_before_it_was_committed_is_that_commit(repository: Path) -> None:

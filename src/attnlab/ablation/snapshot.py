@@ -82,7 +82,7 @@ def take(root: Path, folder: Path) -> Snapshot | None:
         The snapshot; None where `root` is in no git repository.
 
     Raises:
-        UserError: git fails.
+        UserError: git fails, or somebody has changed the copy that is there already.
         OSError: `folder` cannot be written.
     """
     if copy := _around(root.resolve()):
@@ -97,7 +97,9 @@ def take(root: Path, folder: Path) -> Snapshot | None:
     files = sorted(kept)
     changed = tuple(name for name in _changed(top) if name in kept or not _there(top / name))
     path = folder / _identity(top, files)
-    if not path.exists():
+    if path.exists():
+        _check(path, files)
+    else:
         path = _copy(top, files, folder)
     snapshot = Snapshot(
         id=path.name,
@@ -158,6 +160,16 @@ def _copy(top: Path, files: Iterable[str], folder: Path) -> Path:
         return path
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check(path: Path, files: Iterable[str]) -> None:
+    """Refuse a copy that holds other contents by now, or lost some as the machine crashed."""
+    try:
+        intact = _identity(path, files) == path.name
+    except FileNotFoundError:
+        intact = False
+    if not intact:
+        raise UserError(f"{path} is no longer the copy it was made as; remove it for a new one")
 
 
 def _identity(top: Path, files: Iterable[str]) -> str:
