@@ -67,20 +67,20 @@ def test_without_a_repetition_the_error_is_unknown(tmp_path: Path) -> None:
 
 def test_a_run_notes_what_it_is_expected_to_take(tmp_path: Path) -> None:
     plan = study(tmp_path, {(1, 0): 60.0, (1, 1): 60.0})
-    predict.note(plan, plan.results(), 2)
+    predict.note(plan, plan.results(), plan.trials[1:3], 2)
     noted = json.loads((plan.directory / predict.PREDICTION).read_text())
     assert noted.pop("made").endswith("+00:00")
     estimate = {"minutes": 1.0, "error": 0.0}
     assert noted == {
         "source": "2 finished trials",
         "cells": {cell.key: estimate for cell in plan.cells[1:]},
-        "wall_minutes": 2.0,
+        "wall_minutes": 1.0,
         "gpu_hours": 0.0,
         "workers": 2,
     }
     (plan.directory / predict.PREDICTION).unlink()
     done = study(tmp_path / "done", {(d, s): 1.0 for d in (1, 2, 3) for s in (0, 1)})
-    predict.note(done, done.results(), 2)
+    predict.note(done, done.results(), [], 2)
     assert not (done.directory / predict.PREDICTION).exists()
 
 

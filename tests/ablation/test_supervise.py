@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnlab.ablation import attempts, failures, rundir, supervise
-from attnlab.ablation.attempts import Kind
+from attnlab.ablation.attempts import Failure, Kind
 from tests.ablation.fake_trial import record
 
 
@@ -53,7 +53,7 @@ def test_whoever_stops_a_trial_costs_it_no_checkpoint(tmp_path: Path) -> None:
     leave_checkpoint(tmp_path)
     supervise.fail(tmp_path, begin(tmp_path), Kind.STOPPED, "SLURM ended it: CANCELLED", -9)
     assert begin(tmp_path).resumed
-    attempts.write_failure(tmp_path, attempts.unnoted(Kind.ERROR, "module: not found"))
+    attempts.write_failure(tmp_path, Failure(Kind.ERROR, "module: not found", 1, 4, "now"))
     assert begin(tmp_path).resumed  # the trial had not even begun
 
 

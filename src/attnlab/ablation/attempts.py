@@ -104,7 +104,7 @@ def write_failure(run_dir: Path, failure: Failure) -> None:
 
 
 def unnoted(kind: Kind, error: str) -> Failure:
-    """Return a failure that is none of a trial's own attempts."""
+    """Return a failure that no run directory holds."""
     return Failure(kind=kind, error=error, exit_code=1, attempt=0, finished=now())
 
 

@@ -5,11 +5,11 @@ import heapq
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from attnlab.ablation import rundir
-from attnlab.ablation.cells import Result
+from attnlab.ablation.cells import Result, Trial
 from attnlab.ablation.plan import Plan
 
 PREDICTION = "prediction.json"
@@ -135,17 +135,20 @@ def predict(plan: Plan, results: Sequence[Result], workers: int, rests: Basis) -
     )
 
 
-def note(plan: Plan, results: Sequence[Result], workers: int) -> None:
+def note(plan: Plan, results: Sequence[Result], trials: Sequence[Trial], workers: int) -> None:
     """Write down what a run that starts now is expected to take; its report says what it took.
 
-    Nothing is written where nothing is left to run.
+    Args:
+        plan: The study.
+        results: What has finished.
+        trials: What is to run; if that is nothing, nothing is written.
+        workers: Trials at a time.
     """
-    if len(results) == len(plan.trials):
+    if not trials:
         return
     rests = basis(plan, results)
-    expected = predict(plan, results, max(1, workers), rests)
-    done = {result.trial.run_dir for result in results}
-    keys = dict.fromkeys(t.cell.key for t in plan.trials if t.run_dir not in done)
+    expected = predict(replace(plan, trials=tuple(trials)), [], workers, rests)
+    keys = dict.fromkeys(trial.cell.key for trial in trials)
     record = {
         "made": _now(),
         "source": rests.source,

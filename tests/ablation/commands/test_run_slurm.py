@@ -100,6 +100,20 @@ def test_trials_that_no_longer_belong_are_shown_and_cancelled_on_demand(lab: Slu
     assert lab.slurm.states(1) == ["CANCELLED", "PENDING", "CANCELLED", "PENDING"]
 
 
+def test_a_metric_that_is_not_logged_names_what_slurm_still_runs(lab: SlurmLab) -> None:
+    lab.study["metric"] = "test/top2"
+    lab.behave("wait1")
+    code, _, err = lab.on_slurm()
+    (lab.root / "gate").touch()
+    wait_until(lambda: lab.slurm.states(1) == ["COMPLETED"] * 4)
+    assert code == 2
+    assert err.startswith("run_ablation: error: study value: metric 'test/top2' was not logged by ")
+    assert err.endswith(
+        "; leaving 3 trials in SLURM's queue (end them by: scancel 1); the same command follows "
+        "them again\n"
+    )
+
+
 def test_refusals_are_one_line_and_leave_nothing_behind(lab: SlurmLab) -> None:
     lab.slurm.say("refusal", "Batch job submission failed: Invalid account\n")
     code, _, err = lab.on_slurm()

@@ -12,6 +12,7 @@ from attnlab.ablation.commands import dry_run, launchers, report
 from attnlab.ablation.commands.launchers import Launching
 from attnlab.ablation.commands.options import Trials, Watched, add_places, plan_of
 from attnlab.ablation.errors import UserError
+from attnlab.ablation.launch import Launcher
 from attnlab.ablation.plan import Plan
 from attnlab.ablation.schema import Ablations
 from attnlab.ablation.search import command as search
@@ -110,7 +111,7 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
             return INTERRUPTED
     planning.claim_directory(plan)
     board.write(plan)
-    predict.note(plan, results, launching.workers or len(missing))
+    predict.note(plan, results, missing, launching.workers or len(missing))
     if launching.leave is not None and missing:
         launching.leave(missing)
         return 0
@@ -118,7 +119,7 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
         journal = Journal(plan.study, plan.directory / NAME, plan.trials)
         with shown, contextlib.closing(runner.run(missing)) as finished:
             for result in finished:
-                planning.check_logged(plan, [result])
+                _check_logged(plan, result, launching.launcher)
                 journal.add(result)
     results = plan.results()
     if results:  # none, when the first trials were interrupted: said below
@@ -129,6 +130,15 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
     if runner.interrupted and left:
         return INTERRUPTED
     return int(left > 0 or len(plan.measured(results)) < len(results))
+
+
+def _check_logged(plan: Plan, result: Result, launcher: Launcher) -> None:
+    """As `planning.check_logged`; the error also says what goes on without this driver."""
+    try:
+        planning.check_logged(plan, [result])
+    except UserError as error:
+        left = f"; {launcher.drain()}" if launcher.follows else ""
+        raise UserError(f"{error}{left}") from None
 
 
 def _to_do(plan: Plan, results: Sequence[Result]) -> str:

@@ -45,7 +45,7 @@ def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict |
         return Verdict.STOPPED
     output = rundir.last_error(array.folder / f"{index}.out")
     if not begun or attempt is None:
-        return _never_began(task, name, fate, output)
+        return _never_began(task, name, fate, output, 1 + (attempt.number if attempt else 0))
     if fate in _KINDS:
         error = f"SLURM ended it: {fate}"
         return supervise.fail(task.run_dir, attempt, _KINDS[fate], error, -9)
@@ -53,14 +53,14 @@ def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict |
     return failure or Verdict.DONE
 
 
-def _never_began(task: Task, name: str, fate: str, output: str) -> Failure:
-    """Note that a task ended before its trial could begin."""
+def _never_began(task: Task, name: str, fate: str, output: str, number: int) -> Failure:
+    """Note that a task ended before attempt `number` of its trial could begin."""
     task.run_dir.mkdir(parents=True, exist_ok=True)
     if fate == "CANCELLED":
         kind, error = Kind.STOPPED, f"job {name} was cancelled before it began"
     else:
         kind = Kind.ERROR if output else Kind.TRANSIENT
         error = f"job {name} ended before the trial began: {output or fate or 'in silence'}"
-    failure = attempts.unnoted(kind, error)
+    failure = Failure(kind, error, 1, number, attempts.now())
     attempts.write_failure(task.run_dir, failure)
     return failure
