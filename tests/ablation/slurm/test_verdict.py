@@ -22,6 +22,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         ("CANCELLED", True, Kind.STOPPED, "SLURM ended it: CANCELLED", False),
         ("CANCELLED", False, Kind.STOPPED, "job 1_0 was cancelled before it began", False),
         ("FAILED", False, Kind.ERROR, "before the trial began: module: not found", False),
+        ("FAILED", False, Kind.TRANSIENT, "began: OSError: No space left on device", True),
     ],
 )
 def test_a_job_that_vanished_without_a_word_is_explained(
@@ -32,7 +33,7 @@ def test_a_job_that_vanished_without_a_word_is_explained(
     if begun:
         bench.begin(1, 0)
     elif state == "FAILED":
-        (bench.study_dir / ".slurm/1/0.out").write_text("module: not found\n")
+        (bench.study_dir / ".slurm/1/0.out").write_text(f"{error.partition(': ')[2]}\n")
     bench.slurm.set(1, state=state, code=75 if state == "CANCELLED" else 1)
     settle(events)
     failure = attempts.read_failure(bench.jobs(1)[0].folder)

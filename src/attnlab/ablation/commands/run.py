@@ -94,13 +94,9 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
 
     results = plan.results()
     planning.check_logged(plan, results)
-    done = {result.trial.run_dir for result in results}
-    missing: Sequence[Trial] = [each for each in plan.trials if each.run_dir not in done]
-    if retry:
-        missing = [each for each in missing if attempts.read_failure(each.run_dir) is not None]
-    missing = launching.choose(missing)
-    shown = view(total=len(plan.trials), done=len(done))
-    shown.say(f"{plan.title}, {len(done)} done, {launching.about}")
+    missing = launching.choose(_missing(plan, results, retry))
+    shown = view(total=len(plan.trials), done=len(results))
+    shown.say(f"{plan.title}, {len(results)} done, {launching.about}")
     shown.say(f"code: {code or snapshot.NONE}")
     identity = code.id if code else ""
     with Runner(plan, launching.checker, shown, identity) as runner:
@@ -130,6 +126,15 @@ def _run(plan: Plan, launching: Launching, code: Snapshot | None, *, retry: bool
     if runner.interrupted and left:
         return INTERRUPTED
     return int(left > 0 or len(plan.measured(results)) < len(results))
+
+
+def _missing(plan: Plan, results: Sequence[Result], retry: bool) -> Sequence[Trial]:
+    """Return the trials without a result, or those of them that have failed."""
+    done = {result.trial.run_dir for result in results}
+    missing = [each for each in plan.trials if each.run_dir not in done]
+    if retry:
+        return [each for each in missing if attempts.read_failure(each.run_dir) is not None]
+    return missing
 
 
 def _check_logged(plan: Plan, result: Result, launcher: Launcher) -> None:

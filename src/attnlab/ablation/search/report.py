@@ -8,8 +8,9 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from attnlab.ablation.report.sources import Source
 from attnlab.ablation.search import restore
-from attnlab.ablation.search.plan import SearchPlan, brief, records
+from attnlab.ablation.search.plan import Record, SearchPlan, brief, records
 from attnlab.files import write_atomically
 
 SHOWN = 10
@@ -26,7 +27,8 @@ def write(found: SearchPlan, out_dir: Path) -> str:
     Returns:
         The text of `report.md`.
     """
-    trials = [(record.number, restore.frozen(found, record)) for record in records(found)]
+    known = records(found)
+    trials = [(record.number, restore.frozen(found, record)) for record in known]
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_csv(found, trials, out_dir / "trials.csv")
     complete = [(number, trial) for number, trial in trials if trial.state == TrialState.COMPLETE]
@@ -37,6 +39,7 @@ def write(found: SearchPlan, out_dir: Path) -> str:
             f"# Search {found.plan.study.name}, profile {found.plan.profile.name}",
             found.search.study.question,
             _counts(found, [trial for _, trial in trials]),
+            *_sources(known),
             *(_findings(found, complete) if complete else []),
         ]
     )
@@ -60,6 +63,22 @@ def _counts(found: SearchPlan, trials: Sequence[FrozenTrial]) -> str:
         f"{len(trials)} of {found.search.trials} trials: {shown or 'none'}. "
         f"Sampler {found.search.sampler}, pruner {found.search.pruner}."
     )
+
+
+def _sources(known: Sequence[Record]) -> list[str]:
+    """Say which trials come from which state of the code, where there are several."""
+    codes: dict[tuple[str, str, bool], list[str]] = {}
+    for record in known:
+        if record.result is not None and (git := record.result.record["git"]):
+            state = str(git.get("commit") or ""), str(git.get("code") or ""), bool(git.get("dirty"))
+            codes.setdefault(state, []).append(str(record.number))
+    if len(codes) < 2:
+        return []
+    states = (
+        f"{Source(*state, runs=len(numbers), cells=()).name} (trials {', '.join(numbers)})"
+        for state, numbers in codes.items()
+    )
+    return [f"The trials come from {len(codes)} states of the code: {'; '.join(states)}."]
 
 
 def _findings(found: SearchPlan, complete: Sequence[tuple[int, FrozenTrial]]) -> list[str]:

@@ -1,6 +1,7 @@
 """What became of a trial that is no longer in SLURM's queue."""
 
 from enum import Enum
+from pathlib import Path
 
 from attnlab.ablation import attempts, failures, rundir, supervise
 from attnlab.ablation.attempts import Failure, Kind
@@ -43,8 +44,8 @@ def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict |
     # Whoever cancels a trial lets it save a checkpoint, too, and wants no other turn.
     if fate != "CANCELLED" and exit_code == failures.STOPPED:
         return Verdict.STOPPED
-    output = rundir.last_error(array.folder / f"{index}.out")
     if not begun or attempt is None:
+        output = array.folder / f"{index}.out"
         return _never_began(task, name, fate, output, 1 + (attempt.number if attempt else 0))
     if fate in _KINDS:
         error = f"SLURM ended it: {fate}"
@@ -53,14 +54,15 @@ def judge(task: Task, array: Submission, index: int, *, lost: bool) -> Verdict |
     return failure or Verdict.DONE
 
 
-def _never_began(task: Task, name: str, fate: str, output: str, number: int) -> Failure:
+def _never_began(task: Task, name: str, fate: str, output: Path, number: int) -> Failure:
     """Note that a task ended before attempt `number` of its trial could begin."""
     task.run_dir.mkdir(parents=True, exist_ok=True)
     if fate == "CANCELLED":
         kind, error = Kind.STOPPED, f"job {name} was cancelled before it began"
     else:
-        kind = Kind.ERROR if output else Kind.TRANSIENT
-        error = f"job {name} ended before the trial began: {output or fate or 'in silence'}"
+        last = rundir.last_error(output)
+        kind = failures.classify(1, output)[0] if last else Kind.TRANSIENT
+        error = f"job {name} ended before the trial began: {last or fate or 'in silence'}"
     failure = Failure(kind, error, 1, number, attempts.now())
     attempts.write_failure(task.run_dir, failure)
     return failure
