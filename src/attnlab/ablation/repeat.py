@@ -169,11 +169,8 @@ def _unknown_cell(plan: Plan, named: str) -> str:
 
 def _environment(plan: Plan, record: Mapping[str, Any]) -> dict[str, str]:
     """Return what was set for a run, or what the driver sets where that was not noted."""
-    environment = {"OMP_NUM_THREADS": str(plan.profile.threads_per_cell)}
-    if not plan.profile.gpus_per_cell:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
     noted = record.get("environment")
-    return dict(noted) if isinstance(noted, dict) else environment
+    return dict(noted) if isinstance(noted, dict) else resources.environment(plan.profile)
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -122,6 +122,12 @@ def slots(profile: Profile, workers: int) -> list[dict[str, str]]:
     ]
 
 
+def environment(profile: Profile) -> dict[str, str]:
+    """Return what confines a trial, whichever GPUs it may get."""
+    hidden = {} if profile.gpus_per_cell else {"CUDA_VISIBLE_DEVICES": ""}
+    return {"OMP_NUM_THREADS": str(profile.threads_per_cell), **hidden}
+
+
 def _place(core: int) -> tuple[int, int, int]:
     """Return where a core is, so that the halves of one physical core are neighbours."""
     topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology")

@@ -167,6 +167,19 @@ def test_bad_options_are_one_line(search: Lab, arguments: tuple[str, ...], messa
     assert not list(search.directory.glob("*"))
 
 
+def test_a_dry_run_shows_both_ends_of_the_space_and_the_cost(search: Lab) -> None:
+    search.stanzas["profiles"]["laptop"]["gpus_per_cell"] = 2
+    code, out, _ = search.call("--dry-run", "--workers", "4")
+    assert code == 0
+    assert " --model.value=0 --model.lr=0.0001" in out
+    assert " --model.value=9 --model.lr=0.01" in out
+    assert out.splitlines()[-1] == (
+        "to run: 6 trials, 18.0 min one by one, 6.0 min with 4 at a time, 0.6 GPU-hours (error "
+        "unknown; from profile laptop)"
+    )
+    assert not search.directory.exists()
+
+
 def test_a_grid_has_no_storage(lab: Lab) -> None:
     code, _, err = lab.call("--storage", "postgresql://h/d")
     assert code == 2

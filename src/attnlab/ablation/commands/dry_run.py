@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from attnlab.ablation import cells, predict, resources
-from attnlab.ablation.cells import Result
+from attnlab.ablation.cells import Result, Trial
 from attnlab.ablation.errors import UserError
 from attnlab.ablation.launch import Launcher
 from attnlab.ablation.plan import Plan
@@ -82,16 +82,17 @@ def show(
     print(f"\n{predict.predict(plan, results, count, rests)}")
 
 
+def command(plan: Plan, trial: Trial) -> str:
+    """Return the line that runs `trial` by hand."""
+    environment = resources.environment(plan.profile)
+    return cells.command_line(plan.arguments(trial), environment, resources.python())
+
+
 def _list(plan: Plan, results: Sequence[Result], every: bool) -> None:
-    profile = plan.profile
-    environment = {"OMP_NUM_THREADS": str(profile.threads_per_cell)}
-    if not profile.gpus_per_cell:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
     done = {result.trial.run_dir for result in results}
-    python = resources.python()
     shown = plan.trials if every or len(plan.trials) <= LISTED else plan.trials[:FIRST]
     for trial in shown:
         print(f"\n{trial} ({'done' if trial.run_dir in done else 'to run'})")
-        print(f"  {cells.command_line(plan.arguments(trial), environment, python)}")
+        print(f"  {command(plan, trial)}")
     if hidden := len(plan.trials) - len(shown):
         print(f"\nand {hidden:,} more trials; --all lists them")

@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attnlab.ablation import board, parse, rundir, snapshot
+from attnlab.ablation import board, parse, predict, resources, rundir, snapshot
 from attnlab.ablation import plan as planning
-from attnlab.ablation.cells import command_line
+from attnlab.ablation.commands import dry_run
 from attnlab.ablation.commands.launchers import LAUNCHERS
 from attnlab.ablation.commands.options import Trials, Watched
 from attnlab.ablation.errors import UserError
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace, trials: Trials) -> int:
     if options.report:
         return report(options, trials)
     if options.dry_run:
-        _dry_run(found, options.workers or 1)
+        _dry_run(found, options.workers)
         return 0
     if (found.storage == POSTGRES) != (options.storage is not None):
         begun = "with --storage" if options.storage is None else "without --storage"
@@ -230,18 +231,15 @@ def _report(found: SearchPlan) -> None:
     print(board.line(found.plan))
 
 
-def _dry_run(found: SearchPlan, workers: int) -> None:
+def _dry_run(found: SearchPlan, workers: int | None) -> None:
     """Print the command of a trial at either end of the space, and what the search will cost."""
-    records = searches.records(found)
-    walls = [each.result.wall_s for each in records if each.result and each.result.wall_s]
-    profile = found.plan.profile
-    minutes = sum(walls) / len(walls) / 60 if walls else profile.minutes_per_cell
-    left = found.search.trials - sum(each.result is not None for each in records)
+    results = [record.result for record in searches.records(found) if record.result]
+    profile, left = found.plan.profile, found.search.trials - len(results)
     print(found.title)
     for trial in found.corners():
-        print(f"\nsuch as {trial}\n  {command_line(found.plan.arguments(trial), {})}")
-    source = f"{len(walls)} finished trials" if walls else f"profile {profile.name}"
-    print(
-        f"\nto run: at most {left} trials, {left * minutes:.1f} min one by one, "
-        f"{left * minutes / workers:.1f} min with {workers} at a time (estimated from {source})"
-    )
+        print(f"\nsuch as {trial}\n  {dry_run.command(found.plan, trial)}")
+    rests = predict.basis(found.plan, results)
+    ahead = itertools.islice(itertools.cycle(found.corners()), left)
+    plan = dataclasses.replace(found.plan, trials=tuple(ahead))
+    count = workers or max(1, resources.room(profile))
+    print(f"\n{predict.predict(plan, [], count, rests)}")

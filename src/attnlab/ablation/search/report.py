@@ -8,7 +8,6 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from attnlab.ablation.report.sources import Source
 from attnlab.ablation.search import restore
 from attnlab.ablation.search.plan import Record, SearchPlan, brief, records
 from attnlab.files import write_atomically
@@ -67,17 +66,16 @@ def _counts(found: SearchPlan, trials: Sequence[FrozenTrial]) -> str:
 
 def _sources(known: Sequence[Record]) -> list[str]:
     """Say which trials come from which state of the code, where there are several."""
-    codes: dict[tuple[str, str, bool], list[str]] = {}
+    codes: dict[str, list[str]] = {}
     for record in known:
         if record.result is not None and (git := record.result.record["git"]):
-            state = str(git.get("commit") or ""), str(git.get("code") or ""), bool(git.get("dirty"))
-            codes.setdefault(state, []).append(str(record.number))
+            commit = f"commit {git['commit'][:10]}" if git.get("commit") else "no commit"
+            changed = " with uncommitted changes" if git.get("dirty") else ""
+            copy = f", snapshot {git['code']}" if git.get("code") else ""
+            codes.setdefault(f"{commit}{changed}{copy}", []).append(str(record.number))
     if len(codes) < 2:
         return []
-    states = (
-        f"{Source(*state, runs=len(numbers), cells=()).name} (trials {', '.join(numbers)})"
-        for state, numbers in codes.items()
-    )
+    states = (f"{name} (trials {', '.join(numbers)})" for name, numbers in codes.items())
     return [f"The trials come from {len(codes)} states of the code: {'; '.join(states)}."]
 
 
