@@ -57,6 +57,10 @@ def test_files_of_a_fit(tmp_path):
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["metrics"] == {"val/top1": 0.25, "x": None}
     assert (result["steps"], result["epochs"], result["hparams"]) == (8, 2, {"window": 2})
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[1]) + "\n")  # the first got lost
+    record.write_result(trainer, "result.json", {"val/top1": torch.tensor(0.25)})
+    kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == lines
     timing = result["timing"]
     assert timing["total_s"] >= timing["loop_s"] > 0
     assert timing["overhead_s"] == pytest.approx(timing["total_s"] - timing["loop_s"], abs=0.002)

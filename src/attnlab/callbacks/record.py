@@ -211,4 +211,13 @@ class RunRecord(L.Callback):
             "timing": {key: round(value, 3) for key, value in timing.items()},
             **self._provenance,
         }
+        self._complete()
         self._write(name, content)
+
+    @rank_zero_only
+    def _complete(self) -> None:
+        """Bring back the lines of metrics.jsonl if somebody removed the directory meanwhile."""
+        path = self.run_dir / "metrics.jsonl"
+        size = path.stat().st_size if path.exists() else 0
+        if self._lines and size != sum(map(len, self._lines)):
+            self._rewrite()
