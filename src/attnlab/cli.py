@@ -262,8 +262,11 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
             when a checkpoint could not be saved, with 75 when the process was asked to stop.
     """
     _quieten()
-    installed = "fit" in wanted and stopping.install()
+    with stopping.heeded("fit" in wanted):
+        _start(kind, args, wanted)
 
+
+def _start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str]) -> None:
     class CLI(kind):  # type: ignore[misc, valid-type]
         """Builds the parser of one subcommand instead of four, which every trial would pay for."""
 
@@ -293,8 +296,5 @@ def start(kind: type[AttnlabCLI], args: list[str] | None, wanted: Sequence[str])
         failure, status = str(error), 1
     else:
         return
-    finally:
-        if installed:
-            stopping.uninstall()
     print(f"attnlab: error: {failure}", file=sys.stderr)
     raise SystemExit(status)

@@ -1,6 +1,7 @@
 """Ending early: on a signal, by a search, at a number of samples, with a full disk."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from attnlab import stopping
 from attnlab.callbacks import checkpoints
 from tests.callbacks.test_resume import config, fit, folder, interruption
 
@@ -46,6 +48,59 @@ def test_the_checkpoint_of_a_signal_needs_no_others_and_goes_with_the_result(fol
     whole, resumed = (result(name)["metrics"] for name in ("whole", "run"))
     assert [resumed[name] for name in names] == [whole[name] for name in names]
     assert fit(base, "run", bare) == 2  # a finished run stays refused
+
+
+FORKS = """
+import multiprocessing, os, subprocess, sys, time
+from attnlab import stopping
+
+stopping.install()
+stopping.watch()
+forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+forked.start()
+for number in stopping.SIGNALS:
+    group = str(-os.getpgrp())
+    subprocess.run(["kill", f"-{int(number)}", "--", group], process_group=0, check=True)
+time.sleep(0.3)
+print(stopping.requested(), forked.is_alive())
+forked.terminate()
+forked.join(10)
+sys.exit(forked.exitcode)
+"""
+
+
+def test_a_signal_to_all_processes_of_a_job_spares_those_forked_from_it():
+    command = [sys.executable, "-c", FORKS]
+    ended = subprocess.run(command, process_group=0, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("True True\n", "", 0)
+
+
+def test_what_breaks_after_a_request_counts_as_stopping(capsys):
+    @stopping.heeded(True)
+    def broken(*signals: int) -> None:
+        stopping.watch()
+        for number in signals:
+            os.kill(os.getpid(), number)
+        raise RuntimeError("connection closed by peer")
+
+    with pytest.raises(stopping.StopRequested):
+        broken(signal.SIGTERM)
+    assert "closed by peer" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        broken()
+
+
+def test_clocks_do_not_decide_which_checkpoint_is_the_newest(tmp_path):
+    for name, begun, step, date in (
+        ("before", "2026-01-01", 9, 400),  # of a run that was begun anew since
+        ("last", "2026-01-02", 4, 300),
+        ("resume", "2026-01-02", 6, 100),  # the clock was set back meanwhile
+        ("last-v1", "2026-01-02", 6, 90),
+    ):
+        record = {"callbacks": {"RunRecord": {"started": begun}}, "global_step": step}
+        torch.save({**record, "loops": {}, "optimizer_states": []}, tmp_path / f"{name}.ckpt")
+        os.utime(tmp_path / f"{name}.ckpt", (date, date))
+    assert checkpoints.newest(tmp_path)[0].name == "resume.ckpt"
 
 
 def test_torn_checkpoints_are_passed_over(tmp_path):

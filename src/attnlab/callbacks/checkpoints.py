@@ -1,7 +1,7 @@
 """Checkpoint files: written whole or not at all, and the newest one that can be read."""
 
 import io
-import pickle
+import operator
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,16 +59,20 @@ def _candidates(run_dir: Path) -> Iterator[tuple[float, Path]]:
 def newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest checkpoint below `run_dir` from which training can go on, and its content.
 
-    Files that cannot be read, as a crash of the machine may leave them, are passed over with a
-    warning; so are those that hold weights only, without one.
+    It is the one that is furthest in the run that was begun last, whatever the clocks say that
+    have dated the files; their dates decide between checkpoints of one step. Files that cannot be
+    read, as a crash of the machine may leave them, are passed over with a warning; so are those
+    that hold weights only, without one.
     """
-    for _, path in sorted(_candidates(run_dir), reverse=True):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=False)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.PickleError) as error:
+    found = []
+    for date, path in sorted(_candidates(run_dir)):
+        try:  # the tensors stay on the disk
+            content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        except Exception as error:  # a pickle that is torn may raise any
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             warnings.warn(f"skipped checkpoint {str(path)!r}: {reason}", stacklevel=2)
             continue
         if isinstance(content, dict) and {"loops", "optimizer_states"} <= content.keys():
-            return path, content
-    return None
+            begun = content.get("callbacks", {}).get("RunRecord", {}).get("started", "")
+            found.append(((begun, content["global_step"], date), path, content))
+    return max(found, key=operator.itemgetter(0))[1:] if found else None

@@ -31,16 +31,17 @@ class StopOnRequest(L.Callback):
         self.path = path
         self._interval = float("inf") if every_minutes is None else 60 * every_minutes
         self._saved = time.monotonic()
-        self._accumulating = False
+        self._accumulating = self._together = False
 
     def _agreed(self, trainer: L.Trainer) -> int:
         """Return what there is to do for any of the processes."""
         due = time.monotonic() - self._saved >= self._interval
         wanted = _STOP if stopping.requested() else _SAVE if due else _NOTHING
-        if trainer.world_size == 1:
-            return wanted
-        votes = torch.tensor(wanted, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(votes, reduce_op="max"))
+        if trainer.world_size > 1:
+            votes = torch.tensor(wanted, device=trainer.strategy.root_device)
+            wanted = int(trainer.strategy.reduce(votes, reduce_op="max"))
+        self._together = wanted == _STOP
+        return wanted
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
@@ -57,7 +58,8 @@ class StopOnRequest(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException
     ) -> None:
         """End the processes that Lightning started from this one, which would wait for it."""
-        if not isinstance(exception, stopping.StopRequested) and trainer.strategy.launcher:
+        leaving = isinstance(exception, stopping.StopRequested) and self._together
+        if not leaving and trainer.strategy.launcher:
             trainer.strategy.launcher.kill(signal.SIGKILL)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
