@@ -25,7 +25,7 @@ def checkout(tmp_path, monkeypatch):
 
     source = tmp_path / "src/attnlab/callbacks"
     source.mkdir(parents=True)
-    (source / "provenance.py").write_text("old\n")
+    (source / "provenance.py").write_bytes(b"caf\xe9\nold\n\n")
     git("init", "-q", "-b", "trunk")
     git("add", ".")
     git("commit", "-qm", "first")
@@ -35,11 +35,13 @@ def checkout(tmp_path, monkeypatch):
 
 
 def test_a_checkout_gives_its_commit_and_what_it_lacks(checkout, monkeypatch):
-    _, commit, file = checkout
+    root, commit, file = checkout
     assert provenance.git_state() == {"commit": commit, "branch": "trunk", "dirty": False}
-    file.write_text("new\n")
+    file.write_bytes(b"caf\xe9\nnew\n\n")
     assert provenance.git_state()["dirty"] is True
     assert b"-old\n+new\n" in provenance.changes()
+    patch = provenance.changes()  # it can be applied: every byte, and the last line's space
+    subprocess.run(["git", "-C", root, "apply", "--check", "-R"], input=patch, check=True)
     monkeypatch.setattr(provenance, "LARGEST_PATCH", 40)
     whole = provenance.changes()
     assert whole[40:].startswith(b"\n# cut: the whole patch has ")

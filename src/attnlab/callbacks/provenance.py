@@ -29,13 +29,18 @@ LARGEST_PATCH = 2**20
 """Bytes of a patch that are kept."""
 
 
-def _git(*arguments: str) -> str | None:
+def _output(*arguments: str) -> bytes | None:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None
+
+
+def _git(*arguments: str) -> str | None:
+    output = _output(*arguments)
+    return None if output is None else output.decode(errors="replace").strip()
 
 
 def _snapshot() -> dict[str, Any] | None:
@@ -70,7 +75,7 @@ def changes() -> bytes:
         told = SNAPSHOT.with_name(PATCH).read_bytes() if _snapshot() is not None else None
     except OSError:
         return b""
-    patch = (_git("diff", "--binary", "HEAD") or "").encode() + b"\n" if told is None else told
+    patch = (_output("diff", "--binary", "HEAD") or b"") if told is None else told
     if len(patch) > LARGEST_PATCH:
         return patch[:LARGEST_PATCH] + b"\n# cut: the whole patch has %d bytes\n" % len(patch)
     return patch
