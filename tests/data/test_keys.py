@@ -1,8 +1,9 @@
 """Which samples an epoch uses, in which order and on which process."""
 
 import pytest
+import torch
 
-from attnlab.data.keys import KeySampler, SampleKey, mix, sample_seed, sample_seeds
+from attnlab.data.keys import KeySampler, LazyLoader, SampleKey, mix, sample_seed, sample_seeds
 
 
 def test_mix_is_splitmix64():
@@ -69,6 +70,41 @@ def test_repeated_augmentation_keeps_the_length_of_an_epoch():
         assert [key.repeat for key in part] == [turn % 3 for turn in range(11)]
         assert [key.sample for key in part] == [order[turn // 3 * 2 + rank] for turn in range(11)]
     assert {key.repeat for key in KeySampler(23, train=False, seed=3, repeats=3)} == {0}
+
+
+class Keys:
+    """Gives the number of a sample for the sample."""
+
+    def __getitem__(self, key: SampleKey) -> int:
+        return key.sample
+
+
+@pytest.mark.parametrize("keyed", [True, False])  # a plain sampler's batches are passed over
+def test_a_pass_is_taken_up_at_the_next_batch(keyed):
+    def loader(state: dict | None = None) -> LazyLoader:
+        sampler = KeySampler(23, train=True, seed=3)
+        plain = [SampleKey(0, sample, 0) for sample in range(23)]
+        made = LazyLoader(Keys(), 4, sampler=sampler if keyed else plain, collate_fn=list)
+        if state is not None:
+            made.load_state_dict(state)
+        return made
+
+    def seed() -> int:
+        return torch.initial_seed() ^ hash(torch.get_rng_state().numpy().tobytes())
+
+    left = loader()
+    assert left.state_dict() == {"batches": 0, "begun": False}
+    batches = iter(left)
+    first = [next(batches), next(batches)]
+    state = left.state_dict()
+    assert state == {"batches": 2, "begun": True}
+    drawn, taken_up = seed(), loader(state)
+    rest = list(taken_up)
+    assert seed() == drawn  # beginning the pass has drawn already
+    assert rest == list(batches)
+    assert taken_up.state_dict() == {"batches": 6, "begun": True}
+    assert list(taken_up) == [*first, *rest]  # the pass after it begins at the beginning
+    assert seed() != drawn
 
 
 def test_bad_arguments_are_named():
