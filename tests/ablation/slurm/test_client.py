@@ -60,6 +60,11 @@ def test_a_machine_without_slurm_and_one_that_does_not_answer(
     monkeypatch.setattr(client, "TIMEOUT_S", 10.0)
     with pytest.raises(UserError, match=r"^squeue: Unable to contact slurm controller$"):
         client.queue("attnlab-a")
+    command(slurm, "scontrol", "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1")
+    with pytest.raises(UserError, match="Socket timed out"):  # which is no end of a job
+        client.fate("1_0")
+    command(slurm, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert client.fate("1_0") == ("", 0)
     monkeypatch.setenv("PATH", str(slurm.folder / "empty"))
     with pytest.raises(UserError) as raised:
         client.queue("attnlab-a")

@@ -94,8 +94,13 @@ def fate(job: str) -> tuple[str, int]:
     """Return the state of a job or task that ended, such as ``CANCELLED``, and its exit code.
 
     The state is empty once SLURM has forgotten it.
+
+    Raises:
+        UserError: SLURM does not answer.
     """
     done = _call("scontrol", "--oneliner", "show", "job", job)
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise UserError(f"scontrol: {_reason(done.stderr)}")
     found = re.search(r"\bJobState=(\w+).*\bExitCode=(\d+)", done.stdout)
     return (found[1], int(found[2])) if found else ("", 0)
 
