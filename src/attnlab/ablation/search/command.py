@@ -197,6 +197,7 @@ def _drive(
         if not finished and (errors := runner.preflight(list(found.corners()))):
             raise UserError("\n".join(errors))
         if runner.interrupted:
+            print(_to_do(found, found.search.trials - finished))
             return INTERRUPTED
         ledger = Ledger(found, begin(), drivers)
         board.write(found.plan, found.search.space)
@@ -215,11 +216,15 @@ def _conclude(found: SearchPlan, ledger: "Ledger", *, interrupted: bool) -> int:
     if sum(counts.values()) > left:
         _report(found)
     if left and interrupted:
-        print(f"{left} of {found.search.trials} trials are missing; the same command runs them")
+        print(_to_do(found, left))
         return INTERRUPTED
     if running:
         print(f"{running} trials still run with other drivers")
     return int(counts[TrialState.COMPLETE] == 0)
+
+
+def _to_do(found: SearchPlan, left: int) -> str:
+    return f"{left} of {found.search.trials} trials are missing; the same command runs them"
 
 
 def _report(found: SearchPlan) -> None:
