@@ -171,6 +171,18 @@ def test_overhead_counts_the_runs_above_the_bar(tmp_path):
     )
 
 
+def test_no_bar_holds_for_the_overhead_where_each_process_imports_torch(tmp_path):
+    slow = {"total_s": 30.0, "loop_s": 28.75, "overhead_s": 1.25}
+    cluster = {"timing": slow, "placement": {"SLURM_JOB_ID": "17"}}
+
+    made = report(tmp_path, change=changed(lambda _: True, **cluster))
+
+    assert facts(made)["Overhead"] == (
+        "1.25 s outside the training and test loops per run (median; maximum 1.25 s); "
+        "on SLURM with the start of Python and what an end before time cost"
+    )
+
+
 def test_nothing_finished_still_states_the_plan(tmp_path):
     made = report(tmp_path, skip=lambda _: True)
 
