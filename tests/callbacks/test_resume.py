@@ -30,10 +30,10 @@ def fit(base: Path, run_dir: str, *options: str) -> int:
     return 0
 
 
-def interruption(hook: str, count: int) -> list[str]:
+def interruption(hook: str, count: int, **options: int) -> list[str]:
     given = {
         "class_path": "tests.doubles.Interruption",
-        "init_args": {"hook": hook, "count": count},
+        "init_args": {"hook": hook, "count": count, **options},
     }
     return [f"--trainer.callbacks={json.dumps([given])}"]
 
