@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import distributed
 
 from attnlab import stopping
 from attnlab.callbacks import position
@@ -32,14 +33,18 @@ class StopOnRequest(L.Callback):
         self._interval = float("inf") if every_minutes is None else 60 * every_minutes
         self._saved = time.monotonic()
         self._accumulating = self._together = False
+        self._voters: distributed.ProcessGroup | None = None
 
     def _agreed(self, trainer: L.Trainer) -> int:
         """Return what there is to do for any of the processes."""
         due = time.monotonic() - self._saved >= self._interval
         wanted = _STOP if stopping.requested() else _SAVE if due else _NOTHING
         if trainer.world_size > 1:
-            votes = torch.tensor(wanted, device=trainer.strategy.root_device)
-            wanted = int(trainer.strategy.reduce(votes, reduce_op="max"))
+            if self._voters is None:  # with NCCL each vote would make the CPU wait for the GPU
+                self._voters = distributed.new_group(backend="gloo")
+            votes = torch.tensor(wanted)
+            distributed.all_reduce(votes, distributed.ReduceOp.MAX, group=self._voters)
+            wanted = int(votes)
         self._together = wanted == _STOP
         return wanted
 
