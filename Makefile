@@ -14,6 +14,9 @@ OWN_TORCH := $(if $(VIRTUAL_ENV),$(shell $(BIN)/python -c "import torch" 2>/dev/
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
   $(if $(OWN_TORCH),,-c constraints.txt)
 
+# One more than there are cores, for some tests wait for a cluster or a browser.
+TEST_WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n + 1 : 8)))
+
 .PHONY: ablation test faults lint clean
 
 ablation: $(STAMPS)/run
@@ -21,7 +24,7 @@ ablation: $(STAMPS)/run
 
 test: lint
 	scripts/system_packages.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # A hundred faults in a study of 42 short trainings: a quarter of an hour, nothing else beside it.
 faults: $(STAMPS)/test
