@@ -11,22 +11,28 @@ endif
 STAMPS := $(BIN)/../.attnlab
 # A torch of the user's own (a CUDA build, say) is kept; otherwise the tested versions are installed.
 OWN_TORCH := $(if $(VIRTUAL_ENV),$(shell $(BIN)/python -c "import torch" 2>/dev/null && echo yes))
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+# --no-compile: what is imported is compiled then, and most of these packages never is.
+PIP := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check \
   $(if $(OWN_TORCH),,-c constraints.txt)
 
 # One more than there are cores, for some tests wait for a cluster or a browser.
 TEST_WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n + 1 : 8)))
 
-.PHONY: ablation test faults lint clean
+# Packages of the system and of Python are installed side by side.
+MAKEFLAGS += --jobs=2
+
+.PHONY: ablation test packages faults lint clean
 
 ablation: $(STAMPS)/run
 	$(BIN)/python run_ablation.py --study $(STUDY)
 
-test: lint
-	scripts/system_packages.sh
+test: packages lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-# A hundred faults in a study of 42 short trainings: a quarter of an hour, nothing else beside it.
+packages:
+	scripts/system_packages.sh
+
+# A hundred faults in a study of 42 short trainings: eight minutes on two cores.
 faults: $(STAMPS)/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --faults 100 --cells 42
 
