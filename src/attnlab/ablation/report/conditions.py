@@ -137,7 +137,7 @@ def _records(report: Report, part: str) -> list[dict[str, Any]]:
 
 
 def _hardware(record: dict[str, Any]) -> str:
-    cores = f"{record['cores']} cores" if record.get("cores") else None
+    cores = words.count(record["cores"], "core") if record.get("cores") else None
     return ", ".join(str(x) for x in (record.get("gpu"), record.get("cpu"), cores) if x)
 
 
