@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -192,18 +192,15 @@ def change_clock(scene: Scene) -> str:
 
 def delete_run(scene: Scene) -> str:
     """Remove a run directory."""
-    found = scene.study.run_dirs()
-    if not found:
-        raise NothingThereError
-    path = scene.chance.choice(found)
-    scene.lose(path)
-    shutil.rmtree(path, ignore_errors=True)
-    return path.parent.name
+    return _delete(scene, scene.study.run_dirs())
 
 
 def delete_running(scene: Scene) -> str:
     """Remove the directory of a trial that runs."""
-    found = scene.running()
+    return _delete(scene, scene.running())
+
+
+def _delete(scene: Scene, found: Sequence[Path]) -> str:
     if not found:
         raise NothingThereError
     path = scene.chance.choice(found)
